@@ -1,0 +1,80 @@
+# Everything that a person or a CI runs. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROTOS_VENV := .venv-protos
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+PROTO_FILES = $(shell find protos -name '*.proto' | sort)
+CODE := services signals meshkit pipeline meshctl recmesh_client tests
+
+.PHONY: help setup demo test check format format-check lint typecheck protos protos-check lock clean
+
+help: ## List these targets.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(VENV)/.installed ## Install everything into .venv, by hash.
+
+$(VENV)/.installed: requirements/all.lock pyproject.toml recmesh_client/pyproject.toml
+	@echo "Installing into $(VENV) (about a minute; Annoy is compiled here)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "recmesh needs Python 3.11 or newer; this is " + sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements/all.lock
+	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## Train on a synthetic music world, serve it, ask it, stop it.
+	@$(BIN)/meshctl demo
+
+test: setup ## Run the tests.
+	@$(BIN)/python -m pytest
+
+check: format-check lint typecheck protos-check test ## What CI runs: all of the below, tests last.
+
+format: setup ## Format the code.
+	@$(BIN)/ruff format $(CODE)
+	@$(BIN)/ruff check --fix --quiet $(CODE)
+
+format-check: setup
+	@$(BIN)/ruff format --check $(CODE)
+
+lint: setup ## Lint code, import rules, protos, and their compatibility with the last release.
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/lint-imports
+	@$(BIN)/buf lint
+	@$(BIN)/buf breaking --against protos/released.binpb
+
+typecheck: setup ## mypy --strict.
+	@$(BIN)/mypy services signals meshkit pipeline meshctl recmesh_client tests
+
+$(PROTOS_VENV)/.installed: requirements/protos.lock
+	@test -x $(PROTOS_VENV)/bin/python || $(PYTHON) -m venv $(PROTOS_VENV)
+	@$(PROTOS_VENV)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/protos.lock
+	@touch $@
+
+# Stubs come from the oldest grpcio-tools that we support: generated code
+# refuses runtimes older than its generator.
+define generate_stubs
+	PATH="$(CURDIR)/$(PROTOS_VENV)/bin:$$PATH" $(PROTOS_VENV)/bin/python -m grpc_tools.protoc -I protos \
+		--python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTO_FILES)
+endef
+
+protos: $(PROTOS_VENV)/.installed ## Generate the stubs in gen/.
+	@rm -rf gen && mkdir gen
+	@$(call generate_stubs,gen)
+
+protos-check: $(PROTOS_VENV)/.installed ## Fail when gen/ is not what protos/ generates.
+	@rm -rf build/gen && mkdir -p build/gen
+	@$(call generate_stubs,build/gen)
+	@diff -r -x __pycache__ gen build/gen && echo "gen/ is up to date"
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+lock: setup ## Write the lock files anew, at the newest versions.
+	@$(LOCK) --upgrade --extra dev --no-emit-package recmesh-client pyproject.toml -o requirements/all.lock
+	@$(LOCK) --upgrade requirements/protos.in -o requirements/protos.lock
+
+clean: ## Remove what make made.
+	@rm -rf $(VENV) $(PROTOS_VENV) build dist .recmesh

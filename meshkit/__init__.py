@@ -1,0 +1,1 @@
+"""What every server of the mesh needs; no recommendation word in it."""

@@ -1,0 +1,1 @@
+"""The offline half: import, embed, index, train, evaluate, publish."""

@@ -1,0 +1,1 @@
+"""The three deployables of the mesh."""

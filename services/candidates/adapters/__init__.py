@@ -1,0 +1,1 @@
+"""What the candidates service reaches the world through: one class a file."""

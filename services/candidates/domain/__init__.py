@@ -1,0 +1,1 @@
+"""Values, ports and the algorithm of the candidates service: pure."""

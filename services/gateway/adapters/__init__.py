@@ -1,0 +1,1 @@
+"""What the gateway service reaches the world through: one class a file."""

@@ -1,0 +1,1 @@
+"""Values, ports and the algorithm of the gateway service: pure."""

@@ -1,0 +1,1 @@
+"""What the ranker service reaches the world through: one class a file."""
