@@ -1,0 +1,58 @@
+"""The time that one request may take, and what of it each outgoing call gets.
+
+A deadline does not pass from an incoming gRPC call to the calls that its
+handler makes, so every outgoing call takes its `timeout=` from a `Budget`.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meshkit.errors import DependencyTimeout
+
+DEFAULT_MARGIN_S = 0.005  # what a handler needs to merge and send an answer after its last call
+NO_DEADLINE_S = 365 * 24 * 3600.0  # a sync server reports "no deadline" as centuries, aio as None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """When one request must be answered, on the monotonic clock; made when it arrives."""
+
+    expires_at_s: float
+    monotonic: Callable[[], float]
+
+    @classmethod
+    def start(
+        cls,
+        limit_s: float,
+        caller_remaining_s: float | None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> "Budget":
+        """Start now with `limit_s`, or with what the caller has left when that is less.
+
+        `caller_remaining_s` is the call context's `time_remaining()`; None, NaN and anything
+        beyond a year mean that the caller set no deadline.
+        """
+        allowed_s = limit_s
+        if caller_remaining_s is not None and caller_remaining_s <= NO_DEADLINE_S:
+            allowed_s = min(limit_s, caller_remaining_s)
+        return cls(monotonic() + max(allowed_s, 0.0), monotonic)
+
+    def remaining_s(self) -> float:
+        """Return the seconds left, never below 0."""
+        return max(self.expires_at_s - self.monotonic(), 0.0)
+
+    def is_expired(self) -> bool:
+        """Tell whether no time is left."""
+        return self.remaining_s() <= 0.0
+
+    def timeout_s(self, limit_s: float, margin_s: float = DEFAULT_MARGIN_S) -> float:
+        """Return the timeout of one outgoing call: `limit_s`, or what is left less `margin_s`.
+
+        Raises `DependencyTimeout` when that leaves nothing: a call that cannot be answered in
+        time is not made.
+        """
+        timeout_s = min(limit_s, self.remaining_s() - margin_s)
+        if timeout_s <= 0.0:
+            raise DependencyTimeout("no time left for the call")
+        return timeout_s
