@@ -1,0 +1,271 @@
+"""Trending counts and tops in DynamoDB; the tables are described in `trending_tables`."""
+
+import random
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Self
+
+from services.candidates.adapters.dynamodb_client import (
+    BULK_READ_TIMEOUT_S,
+    dynamodb_client,
+    translated_errors,
+)
+from services.candidates.adapters.trending_lease import TrendingLease
+from services.candidates.adapters.trending_rows import (
+    TOP_ATTRIBUTES,
+    Row,
+    chunk_rows,
+    counts_key,
+    expiry,
+    parse_counts,
+    parse_top,
+    shard_name,
+    shard_row,
+    shards_key,
+    top_row,
+)
+from services.candidates.adapters.trending_tables import TTL_ATTRIBUTE, TrendingTables
+from services.candidates.domain.trending import (
+    BucketCounts,
+    BucketTop,
+    RollUp,
+    RollUpOutcome,
+    Segment,
+    TrendingStoreThrottledError,
+    buckets_in_window,
+    check_load,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+LIVE_SHARDS = 8
+"""Shards that live writers spread over: one partition key takes 1,000 writes a second."""
+BULK_THREADS = 4
+"""Batches in flight while loading."""
+BATCH_ROWS = 25
+"""Rows of one BatchWriteItem: DynamoDB's limit."""
+BATCH_TRIES = 8
+"""Tries for rows that DynamoDB leaves unprocessed: about 6 s with the pauses below."""
+FIRST_PAUSE_S = 0.05
+"""Pause after the first try, doubled after each further one and shortened by up to a half."""
+
+_REMEMBERED_SHARDS = 1_000
+
+
+class DynamodbTrendingStore:
+    """A `TrendingStore` in two DynamoDB tables. Safe to share between threads.
+
+    `client` answers reads and live adds, `bulk_client` loads and rolls up. `expires` gives rows to
+    DynamoDB's TTL; switch it off where the clock stands still, as for a log that ended years ago:
+    its rows would be deleted as soon as they are written. `worker` names this worker in the lease;
+    empty picks a name that no other has. `wall_s` is the lease's clock, unix seconds. Rows that
+    DynamoDB left unprocessed are sent again after `first_pause_s`, which doubles each time.
+    """
+
+    def __init__(
+        self,
+        client: "DynamoDBClient",
+        bulk_client: "DynamoDBClient",
+        tables: TrendingTables,
+        *,
+        expires: bool = True,
+        worker: str = "",
+        wall_s: Callable[[], float] = time.time,
+        first_pause_s: float = FIRST_PAUSE_S,
+    ) -> None:
+        self._client = client
+        self._bulk = bulk_client
+        self._tables = tables
+        self._expires = expires
+        self._worker = worker or uuid.uuid4().hex
+        self._wall_s = wall_s
+        self._first_pause_s = first_pause_s
+        self._known_shards: set[tuple[int, str]] = set()
+
+    @classmethod
+    def connect(cls, endpoint: str | None, tables: TrendingTables, *, expires: bool = True) -> Self:
+        """Return a store with clients of its own; nothing is sent yet.
+
+        `endpoint` is as for `dynamodb_client`, which says what is raised.
+        """
+        bulk_client = dynamodb_client(
+            endpoint, read_timeout_s=BULK_READ_TIMEOUT_S, connections=BULK_THREADS
+        )
+        return cls(dynamodb_client(endpoint), bulk_client, tables, expires=expires)
+
+    def put_counts(self, counts: Sequence[BucketCounts], *, loader: str) -> None:
+        """See `TrendingStore.put_counts`."""
+        check_load(counts, loader)
+        # A shard is named by its content and takes effect when it is registered: a load that
+        # breaks off changes nothing, and what an earlier one left is no longer read.
+        shard = shard_name(loader, counts)
+        rows = [
+            self._with_expiry(row, one.bucket) for one in counts for row in chunk_rows(one, shard)
+        ]
+        registrations = [
+            self._with_expiry(shard_row(bucket, f"load-{loader}", shard), bucket)
+            for bucket in sorted({one.bucket for one in counts})
+        ]
+        with translated_errors(f"load counts into {self._tables.counts}"):
+            self._write(rows)
+            self._write(registrations)
+
+    def add(self, counts: Sequence[BucketCounts]) -> None:
+        """See `TrendingStore.add`."""
+        shard = f"live-{random.randrange(LIVE_SHARDS)}"  # noqa: S311 - spreads load, hides nothing
+        with translated_errors(f"add to {self._tables.counts}"):
+            for one in counts:
+                self._register(one.bucket, shard)
+                for item_id, count in zip(one.item_ids, one.counts, strict=True):
+                    key = {
+                        "pk": {"S": counts_key(one.segment, one.bucket, shard)},
+                        "sk": {"S": item_id},
+                    }
+                    self._add(key, count, one.bucket)
+
+    def roll_up(
+        self, segments: Sequence[Segment], buckets: Sequence[int], *, now_s: float
+    ) -> RollUp:
+        """See `TrendingStore.roll_up`."""
+        with translated_errors(f"roll up into {self._tables.top}"):
+            lease = TrendingLease.acquire(self._bulk, self._tables.top, self._worker, self._wall_s)
+            if lease is None:
+                return RollUp(RollUpOutcome.HELD_ELSEWHERE, 0)
+            result = self._roll_up(lease, segments, buckets, now_s)
+            lease.release()
+        return result
+
+    def read_segment(self, segment: Segment, now_s: float) -> list[BucketTop]:
+        """See `TrendingStore.read_segment`."""
+        window = buckets_in_window(now_s)
+        with translated_errors(f"read segment {segment.key} of {self._tables.top}"):
+            rows = list(
+                _query(
+                    self._client,
+                    TableName=self._tables.top,
+                    KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
+                    ProjectionExpression=TOP_ATTRIBUTES,
+                    ExpressionAttributeValues={
+                        ":pk": {"S": segment.key},
+                        ":first": {"N": str(window[0])},
+                        ":last": {"N": str(window[-1])},
+                    },
+                )
+            )
+        return [parse_top(segment, row) for row in rows]
+
+    def _roll_up(
+        self,
+        lease: TrendingLease,
+        segments: Sequence[Segment],
+        buckets: Sequence[int],
+        now_s: float,
+    ) -> RollUp:
+        written = 0
+        for bucket in buckets:
+            shards = self._shards(bucket)
+            for segment in segments:
+                counts = self._sum(segment, bucket, shards)
+                row = self._with_expiry(top_row(segment, bucket, counts, now_s), bucket)
+                if not lease.keep() or not self._put_fenced(row, lease.fence):
+                    return RollUp(RollUpOutcome.LEASE_LOST, written)
+                written += 1
+        return RollUp(RollUpOutcome.DONE, written)
+
+    def _sum(self, segment: Segment, bucket: int, shards: Sequence[str]) -> Counter[str]:
+        """Sum what every shard holds; the result may be empty."""
+        total: Counter[str] = Counter()
+        for shard in shards:
+            for row in self._partition(counts_key(segment, bucket, shard)):
+                total.update(parse_counts(row))
+        return total
+
+    def _shards(self, bucket: int) -> list[str]:
+        return [row["shard"]["S"] for row in self._partition(shards_key(bucket))]
+
+    def _partition(self, key: str) -> Iterator[Row]:
+        # Consistent: a roll-up that follows a load must see all of it.
+        return _query(
+            self._bulk,
+            TableName=self._tables.counts,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": key}},
+            ConsistentRead=True,
+        )
+
+    def _register(self, bucket: int, shard: str) -> None:
+        """Make a live shard known to the roll-up, once for each bucket."""
+        if (bucket, shard) in self._known_shards:
+            return
+        self._client.put_item(
+            TableName=self._tables.counts,
+            Item=self._with_expiry(shard_row(bucket, shard, shard), bucket),
+        )
+        if len(self._known_shards) >= _REMEMBERED_SHARDS:
+            self._known_shards = set()
+        self._known_shards.add((bucket, shard))
+
+    def _add(self, key: Row, count: int, bucket: int) -> None:
+        values: Row = {":n": {"N": str(count)}}
+        update = "ADD n :n"
+        if self._expires:
+            values[":expires"] = expiry(bucket)[TTL_ATTRIBUTE]
+            update += f" SET {TTL_ATTRIBUTE} = :expires"
+        self._client.update_item(
+            TableName=self._tables.counts,
+            Key=key,
+            UpdateExpression=update,
+            ExpressionAttributeValues=values,
+        )
+
+    def _put_fenced(self, row: Row, fence: int) -> bool:
+        """Write a top; False when a later holder of the lease has written it already."""
+        try:
+            self._bulk.put_item(
+                TableName=self._tables.top,
+                Item={**row, "fence": {"N": str(fence)}},
+                ConditionExpression="attribute_not_exists(fence) OR fence <= :fence",
+                ExpressionAttributeValues={":fence": {"N": str(fence)}},
+            )
+        except self._bulk.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
+
+    def _write(self, rows: Sequence[Row]) -> None:
+        batches = [rows[at : at + BATCH_ROWS] for at in range(0, len(rows), BATCH_ROWS)]
+        with ThreadPoolExecutor(BULK_THREADS) as pool:
+            for _ in pool.map(self._write_batch, batches):
+                pass  # a failed batch raises here, and the batches not begun are dropped
+
+    def _write_batch(self, rows: Sequence[Row]) -> None:
+        pending: Any = {self._tables.counts: [{"PutRequest": {"Item": row}} for row in rows]}
+        for tried in range(BATCH_TRIES):
+            if tried:
+                _pause(self._first_pause_s * 2 ** (tried - 1))
+            pending = self._bulk.batch_write_item(RequestItems=pending).get("UnprocessedItems")
+            if not pending:
+                return
+        raise TrendingStoreThrottledError(
+            f"{self._tables.counts}: rows left unprocessed after {BATCH_TRIES} tries"
+        )
+
+    def _with_expiry(self, row: Row, bucket: int) -> Row:
+        return {**row, **expiry(bucket)} if self._expires else row
+
+
+def _query(client: "DynamoDBClient", **arguments: Any) -> Iterator[Row]:
+    """Yield the rows of all pages."""
+    while True:
+        page = client.query(**arguments)
+        yield from page["Items"]
+        if "LastEvaluatedKey" not in page:
+            return
+        arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+
+def _pause(longest_s: float) -> None:
+    time.sleep(longest_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter

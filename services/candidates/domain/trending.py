@@ -1,0 +1,374 @@
+"""What trends: counts of segments in time buckets, their score, and the blend that a request gets.
+
+How this works. Plays are counted per segment (a market, a genre, both, or neither), bucket of six
+hours and item. Writers leave counts in a `TrendingStore`; a roll-up reduces every segment and
+bucket to its top items; a refresher reads those tops and ranks each segment by
+    score(item) = sum over buckets of the window: n * 2^(-age / half-life),
+with the age taken from the bucket's middle. A request is answered from the resulting
+`TrendingSnapshot` alone, by `blend`.
+
+Errors of a store:
+    TrendingStoreError
+    |- TrendingStoreUnavailableError    no answer in time; try again later
+    |- TrendingStoreThrottledError      asked to slow down; try again later, and less
+    |- TrendingStoreMisconfiguredError  no table, no credentials, no permission; a person must act
+    `- TrendingRowInvalidError          an answer that cannot be read
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+BUCKET_S = 6 * 3600
+"""Length of a bucket in seconds: night and evening apart, and a week is one page of 29 rows."""
+WINDOW_S = 7 * 24 * 3600
+"""How far back counts matter, in seconds: 14 days gained 6 % more, for twice the rows to read."""
+HALF_LIFE_S = 96 * 3600
+"""Age in seconds at which a play counts half. Unseen plays of the following week on 30Music, eight
+weekly cuts, summed DCG@50 a user: 24 h 0.091, 48 h 0.107, 96 h 0.115, 168 h 0.115."""
+TOP_ITEMS = 500
+"""Items kept per segment and bucket, so that a row stays far below DynamoDB's 400 KB."""
+SEGMENT_ITEMS = 2_000
+"""Items kept per segment in a snapshot: as many as a source may be asked for."""
+
+MAX_ITEM_ID_BYTES = 256
+"""Longest item id that can trend, in bytes of UTF-8: 500 of them stay below 400 KB."""
+MAX_SEGMENT_PART_BYTES = 200
+"""Longest market or genre, in bytes of UTF-8: escaped threefold, a key stays below 2,048 bytes."""
+
+MARKET_WEIGHT = 1.0
+"""Weight of the market's own segment in a blend; the others are relative to it."""
+GLOBAL_WEIGHT = 0.2
+"""Weight of all markets together beside a market's own: it fills and breaks ties."""
+GENRE_WEIGHT = 0.5
+"""Weight of the user's first genre; each further one weighs half of the one before."""
+BLENDED_GENRES = 3
+"""Leading genres that a blend reads: the fourth would weigh 1/16."""
+
+ANY = "*"
+_ESCAPES = str.maketrans({"%": "%25", "#": "%23", "*": "%2A"})
+
+
+class TrendingStoreError(Exception):
+    """A trending store could not do what was asked."""
+
+
+class TrendingStoreUnavailableError(TrendingStoreError):
+    """The store did not answer in time, or not at all."""
+
+
+class TrendingStoreThrottledError(TrendingStoreError):
+    """The store asked to slow down, beyond our retries."""
+
+
+class TrendingStoreMisconfiguredError(TrendingStoreError):
+    """A table, credentials or a permission are missing; retrying does not help."""
+
+
+class TrendingRowInvalidError(TrendingStoreError):
+    """A stored row is damaged or of a newer format."""
+
+
+def _is_part(part: str) -> bool:
+    return 1 <= len(part.encode()) <= MAX_SEGMENT_PART_BYTES
+
+
+def _check_part(field: str, part: str | None) -> None:
+    if part is not None and not _is_part(part):
+        raise ValueError(
+            f"{field} has {len(part.encode())} bytes of UTF-8; "
+            f"allowed are 1 to {MAX_SEGMENT_PART_BYTES}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Whom counts are about. None is any market, any genre.
+
+    Raises ValueError for an empty part and for one longer than `MAX_SEGMENT_PART_BYTES`.
+    """
+
+    market: str | None = None
+    genre: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_part("market", self.market)
+        _check_part("genre", self.genre)
+
+    @property
+    def key(self) -> str:
+        """`market#genre` with `*` for any; `%`, `#` and `*` inside a name are percent-escaped."""
+        return f"{_escape(self.market)}#{_escape(self.genre)}"
+
+
+GLOBAL = Segment()
+
+
+def bucket_of(timestamp_s: float) -> int:
+    """Return the number of the bucket that holds `timestamp_s` (unix seconds)."""
+    return math.floor(timestamp_s / BUCKET_S)
+
+
+def buckets_in_window(now_s: float) -> range:
+    """Return the buckets that overlap the window ending at `now_s`, oldest first.
+
+    A bucket that starts after `now_s` is not among them.
+    """
+    return range(bucket_of(now_s - WINDOW_S), bucket_of(now_s) + 1)
+
+
+def bucket_weight(bucket: int, now_s: float) -> float:
+    """Return 2^(-age / half-life), age counted from the bucket's middle and never negative."""
+    age_s = max(0.0, now_s - (bucket + 0.5) * BUCKET_S)
+    return float(2.0 ** (-age_s / HALF_LIFE_S))
+
+
+@dataclass(frozen=True, slots=True)
+class BucketCounts:
+    """Counts of one segment in one bucket.
+
+    Raises ValueError for columns of different length, an item twice, a count below 1, and an item
+    id that is empty, longer than `MAX_ITEM_ID_BYTES` or holds a control character.
+    """
+
+    segment: Segment
+    bucket: int
+    item_ids: Sequence[str]
+    counts: Sequence[int]
+    """Parallel to `item_ids`."""
+
+    def __post_init__(self) -> None:
+        if len(self.item_ids) != len(self.counts):
+            raise ValueError(f"{len(self.item_ids)} item_ids but {len(self.counts)} counts")
+        if len(set(self.item_ids)) != len(self.item_ids):
+            raise ValueError("item_ids names an item twice")
+        if self.counts and min(self.counts) < 1:
+            raise ValueError(f"counts holds {min(self.counts)}; the least is 1")
+        for item_id in self.item_ids:
+            _check_item_id(item_id)
+
+
+@dataclass(frozen=True, slots=True)
+class BucketTop:
+    """The rolled-up top of one segment in one bucket."""
+
+    bucket: int
+    keys: NDArray[np.uint64]
+    """Item keys (`signals.keys`), uint64 [n], highest count first, ties by item id."""
+    counts: NDArray[np.uint64]
+    """uint64 [n], parallel to `keys`."""
+    rolled_at_s: float
+    """When it was rolled up, unix seconds of the roll-up's clock."""
+
+
+class RollUpOutcome(Enum):
+    """How a roll-up ended."""
+
+    DONE = "done"
+    HELD_ELSEWHERE = "held elsewhere"
+    """Another worker holds the lease; nothing was written."""
+    LEASE_LOST = "lease lost"
+    """Another worker took the lease over while we worked; we stopped, and it will finish."""
+
+
+@dataclass(frozen=True, slots=True)
+class RollUp:
+    """The result of `TrendingStore.roll_up`."""
+
+    outcome: RollUpOutcome
+    written: int
+    """Tops that were written."""
+
+
+class TrendingStore(Protocol):
+    """Where counts and tops are kept. Every method raises `TrendingStoreError`."""
+
+    def put_counts(self, counts: Sequence[BucketCounts], *, loader: str) -> None:
+        """Set what `loader` counted in the buckets that `counts` names.
+
+        The counts of one bucket take effect together and replace everything that the same loader
+        put there before, in any segment: loading again never counts twice. Counts of other
+        loaders and of `add` stay. Two loaders of one name must not run at once. Raises ValueError
+        for an empty `loader` or one with `#`, and for a segment and bucket named twice.
+        """
+        ...
+
+    def add(self, counts: Sequence[BucketCounts]) -> None:
+        """Add to what live writers counted, each count atomically; any number may run at once.
+
+        A call that raised may have added a part; an attempt whose answer was lost is made again
+        and then counts twice.
+        """
+        ...
+
+    def roll_up(
+        self, segments: Sequence[Segment], buckets: Sequence[int], *, now_s: float
+    ) -> RollUp:
+        """Sum all counts of every segment in every bucket and store the top `TOP_ITEMS` of each.
+
+        One worker at a time does so, under a lease. `now_s` (unix seconds) is noted as the tops'
+        `rolled_at_s`.
+        """
+        ...
+
+    def read_segment(self, segment: Segment, now_s: float) -> list[BucketTop]:
+        """Return the tops of a segment's buckets in the window ending at `now_s`, oldest first.
+
+        Buckets outside the window are never returned, whether or not the store has deleted them.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTop:
+    """A segment, ranked: parallel columns, best first, ties by item key, each item once."""
+
+    keys: NDArray[np.uint64]
+    scores: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+EMPTY_TOP = SegmentTop(np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class TrendingSnapshot:
+    """Everything that trending requests are answered from. Never changed, only replaced."""
+
+    segments: Mapping[Segment, SegmentTop]
+    """A segment without counts is held with no items; one that was never asked for is absent."""
+    taken_at_s: float | None
+    """When the store was last read in full, in seconds of the refresher's elapsed-time clock
+    (not unix time); None: never yet."""
+
+    def age_s(self, elapsed_s: float) -> float | None:
+        """Return the seconds since the store was last read, given the same clock's time now."""
+        return None if self.taken_at_s is None else max(0.0, elapsed_s - self.taken_at_s)
+
+
+NO_SNAPSHOT = TrendingSnapshot(segments=MappingProxyType({}), taken_at_s=None)
+
+
+def check_load(counts: Sequence[BucketCounts], loader: str) -> None:
+    """Raise ValueError for what `TrendingStore.put_counts` does not take."""
+    if not loader or "#" in loader:
+        raise ValueError(f"loader {loader!r}: needs a name without #")
+    places = [(one.segment, one.bucket) for one in counts]
+    if len(set(places)) != len(places):
+        raise ValueError("counts names a segment and bucket twice")
+
+
+def top_of(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return the `TOP_ITEMS` highest counts, highest first, ties by item id."""
+    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:TOP_ITEMS]
+
+
+def rank_segment(tops: Sequence[BucketTop], now_s: float) -> SegmentTop:
+    """Merge a segment's buckets into one ranking of at most `SEGMENT_ITEMS` items.
+
+    The score is the module's formula; it is finite and positive.
+    """
+    weighted = [
+        (top.keys, top.counts.astype(np.float64) * bucket_weight(top.bucket, now_s)) for top in tops
+    ]
+    return _best_first(*_sum_by_key(weighted), SEGMENT_ITEMS)
+
+
+def segments_for(market: str, genres: Sequence[str]) -> list[Segment]:
+    """Return every segment that `blend` would read for these arguments, broadest first."""
+    markets = [None, market] if market else [None]
+    return [Segment(where, genre) for genre in [None, *_leading(genres)] for where in markets]
+
+
+def blend(
+    snapshot: TrendingSnapshot, market: str, genres: Sequence[str], limit: int
+) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+    """Return what trends for a market and a user's leading genres: (item keys, scores).
+
+    With top(s) the segment's ranking divided by its best score,
+        score = MARKET_WEIGHT * top(market) + GLOBAL_WEIGHT * top(everywhere)
+                + GENRE_WEIGHT * sum over genres g, g = 0, 1, ...: 2^-g * top(market, genre g).
+    A genre that has nothing in the market is read for all markets; where the market has nothing,
+    or none is given, everywhere takes its place and weight.
+
+    `market` is empty for none; `genres` best first, of which `BLENDED_GENRES` are read. At most
+    `limit` items, each once, best first, ties by item key: uint64 [n] and float32 [n], both empty
+    when the snapshot holds nothing that fits.
+    """
+    keys, scores = _sum_by_key(
+        [
+            (top.keys, top.scores.astype(np.float64) * (weight / float(top.scores[0])))
+            for top, weight in _weighted_tops(snapshot, market, genres)
+        ]
+    )
+    best = _best_first(keys, scores, limit)
+    return best.keys, best.scores
+
+
+def _weighted_tops(
+    snapshot: TrendingSnapshot, market: str, genres: Sequence[str]
+) -> list[tuple[SegmentTop, float]]:
+    """Return the rankings to sum with their weights, without the empty ones."""
+    own = market or None
+    base = _first_held(snapshot, Segment(own), GLOBAL)
+    everywhere = _first_held(snapshot, GLOBAL)
+    weighted = [(base, MARKET_WEIGHT)]
+    if base is not everywhere:
+        weighted.append((everywhere, GLOBAL_WEIGHT))
+    for place, genre in enumerate(_leading(genres)):
+        top = _first_held(snapshot, Segment(own, genre), Segment(None, genre))
+        weighted.append((top, GENRE_WEIGHT * 2.0**-place))
+    return [(top, weight) for top, weight in weighted if len(top) > 0]
+
+
+def _leading(genres: Sequence[str]) -> list[str]:
+    """Return the first genres that can have a segment, each once."""
+    return [genre for genre in dict.fromkeys(genres) if _is_part(genre)][:BLENDED_GENRES]
+
+
+def _first_held(snapshot: TrendingSnapshot, *segments: Segment) -> SegmentTop:
+    """Return the first of the segments that has items, or `EMPTY_TOP`."""
+    held = (snapshot.segments.get(segment, EMPTY_TOP) for segment in segments)
+    return next((top for top in held if len(top) > 0), EMPTY_TOP)
+
+
+def _sum_by_key(
+    columns: Sequence[tuple[NDArray[np.uint64], NDArray[np.float64]]],
+) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+    """Return the distinct keys, rising, with the sum of each key's values."""
+    if not columns:
+        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.float64)
+    keys, places = np.unique(np.concatenate([keys for keys, _ in columns]), return_inverse=True)
+    values = np.concatenate([values for _, values in columns])
+    sums = np.bincount(places, weights=values, minlength=len(keys))
+    return keys, sums.astype(np.float64, copy=False)
+
+
+def _best_first(keys: NDArray[np.uint64], scores: NDArray[np.float64], limit: int) -> SegmentTop:
+    # Narrowed before the sort: items that are equal in the answer must tie in the order as well.
+    narrow = scores.astype(np.float32)
+    order = np.lexsort((keys, -narrow))[:limit]
+    return SegmentTop(keys[order], narrow[order])
+
+
+def _escape(part: str | None) -> str:
+    return ANY if part is None else part.translate(_ESCAPES)
+
+
+def _check_item_id(item_id: str) -> None:
+    size = len(item_id.encode())
+    if not 1 <= size <= MAX_ITEM_ID_BYTES:
+        raise ValueError(
+            f"an item id has {size} bytes of UTF-8; allowed are 1 to {MAX_ITEM_ID_BYTES}: "
+            f"{item_id[:40]!r}"
+        )
+    if any(character < " " for character in item_id):
+        raise ValueError(f"an item id holds a control character: {item_id!r}")
