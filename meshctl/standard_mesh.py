@@ -1,0 +1,142 @@
+"""What the local mesh consists of: one process for each part, wired over loopback."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from meshctl.child_process import ProcessSpec
+from meshctl.local_mesh import LocalMesh, MeshFacts
+from meshctl.mesh_member import MeshError
+from meshctl.ports import port_fault
+from meshctl.run_file import STATE_DIRECTORY
+
+Clock = Literal["bundle", "wall"]
+
+SOURCES = ("ann", "similar", "trending")
+DEFAULT_PORT = 8080
+DEFAULT_BUNDLES = Path("bundles")
+DEFAULT_CONTROL_FILE = STATE_DIRECTORY / "control.json"
+
+DYNAMODB_ENDPOINT = "RECMESH_DYNAMODB_ENDPOINT"
+TABLE_PREFIX = "RECMESH_TABLE_PREFIX"
+
+_ANY_PORT = "127.0.0.1:0"
+_EMBEDDED = "http://{dynamodb}"
+# boto3 refuses to start without credentials and a region; moto accepts any.
+_EMBEDDED_ACCOUNT = {
+    "AWS_ACCESS_KEY_ID": "embedded",
+    "AWS_SECRET_ACCESS_KEY": "embedded",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MeshSettings:
+    """One local mesh.
+
+    `prepare_dynamodb` is called with the endpoint (`http://host:port`) of the
+    embedded DynamoDB before anything reads from it; never for an endpoint of
+    the caller's own. `port` is the gateway's, 0 for any.
+    """
+
+    bundles: Path
+    prepare_dynamodb: Callable[[str], None]
+    port: int = DEFAULT_PORT
+    clock: Clock = "bundle"
+    control_file: Path = DEFAULT_CONTROL_FILE
+    state_directory: Path = STATE_DIRECTORY
+    dynamodb_endpoint: str | None = None
+
+
+def standard_mesh(settings: MeshSettings, *, say: Callable[[str], None]) -> LocalMesh:
+    """Return the mesh, not started; raises MeshError when the gateway's port is taken."""
+    fault = port_fault(settings.port)
+    if fault is not None:
+        raise MeshError(f"{fault}; choose another with --port")
+    facts = MeshFacts(
+        bundles=str(settings.bundles),
+        clock=settings.clock,
+        control_file=str(settings.control_file),
+    )
+    return LocalMesh(
+        standard_specs(settings), state_directory=settings.state_directory, facts=facts, say=say
+    )
+
+
+def standard_specs(settings: MeshSettings) -> tuple[ProcessSpec, ...]:
+    """Return the processes of the mesh; DynamoDB only when no endpoint is given."""
+    dynamodb = () if settings.dynamodb_endpoint else (_dynamodb(settings),)
+    sources = tuple(_source(name, settings) for name in SOURCES)
+    return (*dynamodb, *sources, _ranker(settings), _gateway(settings))
+
+
+def _dynamodb(settings: MeshSettings) -> ProcessSpec:
+    return ProcessSpec(
+        name="dynamodb",
+        argv=("meshctl.embedded_dynamodb",),
+        env={"RECMESH_LISTEN": _ANY_PORT, **_EMBEDDED_ACCOUNT},
+        protocol="http",
+        prepare=lambda address: settings.prepare_dynamodb(f"http://{address}"),
+    )
+
+
+def _source(source: str, settings: MeshSettings) -> ProcessSpec:
+    needs_dynamodb = source == "trending"
+    is_embedded = needs_dynamodb and not settings.dynamodb_endpoint
+    dynamodb = _dynamodb_env(settings) if needs_dynamodb else {}
+    return ProcessSpec(
+        name=f"candidates-{source}",
+        argv=("services.candidates",),
+        env={**_common(settings), "RECMESH_SOURCE": source, **dynamodb},
+        waits_for=("dynamodb",) if is_embedded else (),
+    )
+
+
+def _ranker(settings: MeshSettings) -> ProcessSpec:
+    return ProcessSpec(name="ranker", argv=("services.ranker",), env=_common(settings))
+
+
+def _gateway(settings: MeshSettings) -> ProcessSpec:
+    leaves = tuple(f"candidates-{source}" for source in SOURCES)
+    sources = ",".join(f"{source}={{candidates-{source}}}" for source in SOURCES)
+    own = {
+        "RECMESH_LISTEN": f"127.0.0.1:{settings.port}",
+        "RECMESH_SOURCES": sources,
+        "RECMESH_RANKER": "{ranker}",
+        "RECMESH_CONTROL_FILE": str(settings.control_file.absolute()),
+        "RECMESH_REFLECTION": "true",
+    }
+    return ProcessSpec(
+        name="gateway",
+        argv=("services.gateway",),
+        env={**_common(settings), **own},
+        waits_for=(*leaves, "ranker"),
+        is_essential=True,
+    )
+
+
+def _dynamodb_env(settings: MeshSettings) -> dict[str, str]:
+    if settings.dynamodb_endpoint:
+        return {DYNAMODB_ENDPOINT: settings.dynamodb_endpoint}
+    return {DYNAMODB_ENDPOINT: _EMBEDDED, **_EMBEDDED_ACCOUNT}
+
+
+def _common(settings: MeshSettings) -> dict[str, str]:
+    return {
+        "RECMESH_LISTEN": _ANY_PORT,
+        "RECMESH_BUNDLES": str(settings.bundles.absolute()),
+        "RECMESH_CLOCK": settings.clock,
+        # The gateway's part of a stop is 4 s; servers settle 0.25 s before they drain.
+        "RECMESH_DRAIN_S": "3",
+        # Two cores, six processes: each scores on one thread.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "NUMBA_CACHE_DIR": str((settings.state_directory / "numba-cache").absolute()),
+    }
+
+
+def dynamodb_endpoint_from_environment() -> str | None:
+    """Return the caller's own DynamoDB endpoint; None asks for the embedded one."""
+    return os.environ.get(DYNAMODB_ENDPOINT) or None

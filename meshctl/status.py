@@ -1,0 +1,98 @@
+"""`meshctl status`: the processes of the local mesh and their health."""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from meshctl.health import Health, health_of
+from meshctl.run_file import STATE_DIRECTORY, Run, RunFileError, RunningProcess, read_run
+
+HEALTH_TIMEOUT_S = 1.0
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """One process now; `health` is what it says itself."""
+
+    name: str
+    address: str
+    pid: int
+    alive: bool
+    health: Health
+
+
+def status(as_json: JsonOption = False) -> None:
+    """Show each process of the mesh that runs in this directory; exits 1 unless all serve."""
+    run = _read_run_or_exit(STATE_DIRECTORY / "run.json")
+    statuses = process_statuses(run.processes)
+    if as_json:
+        typer.echo(json.dumps(_as_object(run, statuses), indent=2))
+    else:
+        Console().print(_table(run, statuses))
+    is_whole = run.supervisor.is_alive() and all(one.health == "SERVING" for one in statuses)
+    raise typer.Exit(0 if is_whole else 1)
+
+
+def process_statuses(processes: Sequence[RunningProcess]) -> list[ProcessStatus]:
+    """Ask all processes at once; takes 1 s at most, an ended one is UNREACHABLE."""
+    with ThreadPoolExecutor(max_workers=max(1, len(processes))) as pool:
+        return list(pool.map(_status_of, processes))
+
+
+def _status_of(process: RunningProcess) -> ProcessStatus:
+    is_alive = process.identity.is_alive()
+    # Another program may have taken the port of an ended one.
+    address = process.address if is_alive else ""
+    health = health_of(address, protocol=process.protocol, timeout_s=HEALTH_TIMEOUT_S)
+    return ProcessStatus(process.name, process.address, process.pid, is_alive, health)
+
+
+def _read_run_or_exit(path: Path) -> Run:
+    try:
+        return read_run(path)
+    except FileNotFoundError as exc:
+        typer.echo("no mesh runs in this directory; start one with `meshctl up`", err=True)
+        raise typer.Exit(1) from exc
+    except RunFileError as exc:
+        typer.echo(f"error: {exc}", err=True)
+        raise typer.Exit(1) from exc
+
+
+def _as_object(run: Run, statuses: Sequence[ProcessStatus]) -> dict[str, object]:
+    return {
+        "started_at": run.started_at,
+        "bundles": run.bundles,
+        "clock": run.clock,
+        "pid": run.supervisor.pid,
+        "alive": run.supervisor.is_alive(),
+        "processes": [asdict(one) for one in statuses],
+    }
+
+
+def _table(run: Run, statuses: Sequence[ProcessStatus]) -> Table:
+    table = Table(title=_title(run), title_justify="left")
+    for heading in ("process", "address", "pid", "alive", "health"):
+        table.add_column(heading, justify="right" if heading == "pid" else "left")
+    for one in statuses:
+        colour = "green" if one.health == "SERVING" else "red"
+        alive = "yes" if one.alive else "no"
+        table.add_row(
+            one.name, one.address or "-", str(one.pid), alive, f"[{colour}]{one.health}[/]"
+        )
+    return table
+
+
+def _title(run: Run) -> str:
+    supervisor = f"meshctl up, pid {run.supervisor.pid}"
+    if not run.supervisor.is_alive():
+        supervisor += " (has ended without cleaning up)"
+    return f"{supervisor}, since {run.started_at}; bundles {run.bundles}, clock {run.clock}"

@@ -1,0 +1,74 @@
+"""`meshctl up`: the local mesh in the foreground."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from meshctl.foreground import supervise
+from meshctl.mesh_member import MeshError
+from meshctl.prepare import prepare_dynamodb
+from meshctl.standard_mesh import (
+    DEFAULT_BUNDLES,
+    DEFAULT_CONTROL_FILE,
+    DEFAULT_PORT,
+    Clock,
+    MeshSettings,
+    dynamodb_endpoint_from_environment,
+    standard_mesh,
+)
+from meshkit.bundles import BundleError, BundleStore
+
+BundlesOption = Annotated[Path, typer.Option(help="Directory of published bundles.")]
+PortOption = Annotated[int, typer.Option(help="The gateway's port on 127.0.0.1; 0 for any.")]
+ClockOption = Annotated[
+    Clock, typer.Option(help="What now is: the end of the bundle's log, or the wall clock.")
+]
+ControlFileOption = Annotated[
+    Path, typer.Option(help="File that switches sources off; see `meshctl source`.")
+]
+
+
+def up(
+    bundles: BundlesOption = DEFAULT_BUNDLES,
+    port: PortOption = DEFAULT_PORT,
+    clock: ClockOption = "bundle",
+    control_file: ControlFileOption = DEFAULT_CONTROL_FILE,
+) -> None:
+    """Start the local mesh and serve until Ctrl-C.
+
+    Every source, the ranker and the gateway get a process of their own, and so
+    does an embedded DynamoDB unless RECMESH_DYNAMODB_ENDPOINT names another.
+    Logs are in .recmesh/logs.
+    """
+    console = Console(stderr=True)
+    try:
+        require_bundle(bundles)
+        settings = MeshSettings(
+            bundles=bundles,
+            prepare_dynamodb=partial(prepare_dynamodb, bundles=bundles),
+            port=port,
+            clock=clock,
+            control_file=control_file,
+            dynamodb_endpoint=dynamodb_endpoint_from_environment(),
+        )
+        mesh = standard_mesh(settings, say=partial(_say, console))
+        status = supervise(mesh, console=console)
+    except MeshError as exc:
+        console.print(f"error: {exc}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from exc
+    raise typer.Exit(status)
+
+
+def require_bundle(bundles: Path) -> None:
+    """Raise MeshError unless `bundles` has a current bundle."""
+    try:
+        BundleStore(bundles).current()
+    except BundleError as exc:
+        raise MeshError(f"{exc} (--bundles names another store)") from exc
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,82 @@
+"""What the local mesh consists of."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from meshctl.child_process import ProcessSpec
+from meshctl.mesh_member import MeshError
+from meshctl.standard_mesh import MeshSettings, standard_mesh, standard_specs
+
+
+def settings(*, port: int = 0, dynamodb_endpoint: str | None = None) -> MeshSettings:
+    return MeshSettings(
+        bundles=Path("bundles"),
+        prepare_dynamodb=lambda _: None,
+        port=port,
+        dynamodb_endpoint=dynamodb_endpoint,
+    )
+
+
+def by_name(of: MeshSettings) -> dict[str, ProcessSpec]:
+    return {spec.name: spec for spec in standard_specs(of)}
+
+
+def test_every_part_is_a_process_of_its_own() -> None:
+    assert list(by_name(settings())) == [
+        "dynamodb",
+        "candidates-ann",
+        "candidates-similar",
+        "candidates-trending",
+        "ranker",
+        "gateway",
+    ]
+
+
+def test_the_gateway_is_told_where_every_leaf_is() -> None:
+    gateway = by_name(settings(port=8080))["gateway"]
+
+    assert gateway.env["RECMESH_SOURCES"] == (
+        "ann={candidates-ann},similar={candidates-similar},trending={candidates-trending}"
+    )
+    assert gateway.env["RECMESH_RANKER"] == "{ranker}"
+    assert gateway.env["RECMESH_LISTEN"] == "127.0.0.1:8080"
+    assert gateway.is_essential
+
+
+def test_only_the_trending_source_waits_for_the_embedded_dynamodb() -> None:
+    specs = by_name(settings())
+
+    waiting = [name for name, spec in specs.items() if "dynamodb" in spec.waits_for]
+
+    assert waiting == ["candidates-trending"]
+    assert specs["candidates-trending"].env["RECMESH_DYNAMODB_ENDPOINT"] == "http://{dynamodb}"
+
+
+def test_an_endpoint_of_the_callers_own_replaces_the_embedded_one_and_its_account() -> None:
+    specs = by_name(settings(dynamodb_endpoint="https://example.test"))
+
+    trending = specs["candidates-trending"]
+
+    assert "dynamodb" not in specs
+    assert trending.waits_for == ()
+    assert trending.env["RECMESH_DYNAMODB_ENDPOINT"] == "https://example.test"
+    assert not [key for key in trending.env if key.startswith("AWS_")]
+
+
+def test_servers_get_absolute_paths() -> None:
+    ranker = by_name(settings())["ranker"]
+
+    assert Path(ranker.env["RECMESH_BUNDLES"]).is_absolute()
+    assert Path(ranker.env["NUMBA_CACHE_DIR"]).is_absolute()
+
+
+def test_a_taken_port_is_refused_before_anything_starts() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+
+        with pytest.raises(MeshError, match=rf"port {port} cannot be used.*--port"):
+            standard_mesh(settings(port=port), say=lambda _: None)
