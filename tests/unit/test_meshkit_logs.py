@@ -75,13 +75,13 @@ def test_line_breaks_and_tracebacks_stay_on_one_line(
     setup_logs("echo", {"RECMESH_LOG_FORMAT": log_format})
 
     try:
-        os.environ["lost"]
+        os.environ["LOST"]
     except KeyError:
         logging.getLogger("part").exception("first\nsecond\r\nthird")
 
     written = capsys.readouterr().err
     assert written.count("\n") == 1
-    assert "KeyError: 'lost'" in written
+    assert "KeyError: 'LOST'" in written
 
 
 def test_records_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
