@@ -21,7 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from meshkit.config import ConfigError
 
 ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-DEFAULT_SHUTDOWN_S = 2.0  # the SDK would wait 30 s for a collector that is gone
+DEFAULT_SHUTDOWN_S = 1.0  # the SDK would wait 30 s for a collector that is gone
 
 # Trace context only: baggage would carry whatever a caller sends through the whole mesh.
 _PROPAGATOR = TraceContextTextMapPropagator()

@@ -1,0 +1,62 @@
+"""Channels to other servers: balancing over the addresses that report SERVING."""
+
+import ipaddress
+import json
+from collections.abc import Sequence
+
+import grpc
+import grpc_health.v1.health  # type: ignore[import-untyped]  # noqa: F401  registers the health checking that SERVICE_CONFIG asks for; its types are a package apart
+
+from meshkit.addresses import split_address
+
+# One wrong policy name breaks every call of a channel, so the names stand here only, with a test.
+# No retries yet: they multiply load just when a server has too much of it.
+SERVICE_CONFIG = json.dumps(
+    {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "healthCheckConfig": {"serviceName": ""},
+    }
+)
+
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024  # a request with 200 rows and a filter is some 10 KB
+MESSAGE_OPTIONS = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+)
+CHANNEL_OPTIONS = (
+    ("grpc.service_config", SERVICE_CONFIG),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),  # the default waits 20 s for a connection attempt
+    ("grpc.max_reconnect_backoff_ms", 1000),  # a restarted server is used again within about 1 s
+    ("grpc.use_local_subchannel_pool", 1),  # equal channels would share one connection
+    *MESSAGE_OPTIONS,
+)
+
+
+def open_channel(addresses: Sequence[str]) -> grpc.aio.Channel:
+    """Return a channel that balances over `addresses`, each `host:port`, in turn.
+
+    Call it inside the running event loop. Several addresses must be numeric and of one family; a
+    host name stands alone and is resolved by DNS. Raises ValueError naming the address otherwise.
+    """
+    return grpc.aio.insecure_channel(_target_of(addresses), options=CHANNEL_OPTIONS)
+
+
+def _target_of(addresses: Sequence[str]) -> str:
+    if not addresses:
+        raise ValueError("addresses: a channel needs at least one")
+    schemes = {_scheme_of(address) for address in addresses}
+    if len(schemes) > 1 or (schemes == {"dns:///"} and len(addresses) > 1):
+        raise ValueError(
+            f"addresses {', '.join(addresses)}: several addresses must all be IPv4 or all IPv6; "
+            "a host name stands alone"
+        )
+    return schemes.pop() + ",".join(addresses)
+
+
+def _scheme_of(address: str) -> str:
+    host, _ = split_address(address)
+    try:
+        return f"ipv{ipaddress.ip_address(host).version}:"
+    except ValueError:
+        return "dns:///"
