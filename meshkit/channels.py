@@ -55,7 +55,9 @@ def _target_of(addresses: Sequence[str]) -> str:
 
 
 def _scheme_of(address: str) -> str:
-    host, _ = split_address(address)
+    host, port = split_address(address)
+    if port == 0:
+        raise ValueError(f"{address!r} has no port that can be called")
     try:
         return f"ipv{ipaddress.ip_address(host).version}:"
     except ValueError:
