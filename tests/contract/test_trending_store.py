@@ -51,12 +51,16 @@ def tables() -> TrendingTables:
     return TrendingTables(f"t{uuid.uuid4().hex[:12]}")
 
 
-@pytest.fixture
-def client(endpoint: str, tables: TrendingTables) -> Any:
+@pytest.fixture(scope="session")
+def engine_client(endpoint: str) -> Any:
     # The engine is slow where DynamoDB is not: reads here get the time that bulk work gets.
-    client = dynamodb_client(endpoint, read_timeout_s=BULK_READ_TIMEOUT_S)
-    create_trending_tables(client, tables)
-    return client
+    return dynamodb_client(endpoint, read_timeout_s=BULK_READ_TIMEOUT_S)
+
+
+@pytest.fixture
+def client(engine_client: Any, tables: TrendingTables) -> Any:
+    create_trending_tables(engine_client, tables)
+    return engine_client
 
 
 @pytest.fixture
@@ -300,30 +304,64 @@ def test_the_lease_is_free_after_a_roll_up(make_store: MakeStore) -> None:
 # What only the store in DynamoDB has to get right.
 
 
-def test_results_of_several_pages_are_read_whole(dynamodb_store: MakeStore) -> None:
+def test_tops_of_several_pages_are_read_whole(dynamodb_store: MakeStore) -> None:
     store = dynamodb_store()
-    # 2,500 ids of 250 bytes, with quotes escaped, are 1.2 MB: beyond the 1 MB of a page.
-    counts = {f"{number:05}" + '"' * 245: number + 1 for number in range(2_500)}
-    store.put_counts([counts_of(counts)], loader="log")
+    buckets = range(BUCKET - 5, BUCKET + 1)
+    # 500 ids of 250 bytes, with quotes escaped, are 240 KB; a page ends at 1 MB.
+    counts = {f"{number:05}" + '"' * 245: number + 1 for number in range(TOP_ITEMS)}
+    store.put_counts([counts_of(counts, bucket=bucket) for bucket in buckets], loader="log")
+
+    store.roll_up([GLOBAL], buckets, now_s=NOW_S)
+
+    tops = store.read_segment(GLOBAL, NOW_S)
+    assert [top.bucket for top in tops] == list(buckets)
+    assert all(counts_by_key(top) == keyed(counts) for top in tops)
+
+
+def test_live_counts_of_several_pages_are_summed_whole(
+    client: Any, tables: TrendingTables, dynamodb_store: MakeStore
+) -> None:
+    store = dynamodb_store()
+    store.add([counts_of({"0": 1})])
+    (live,) = (row for row in client.scan(TableName=tables.counts)["Items"] if "n" in row)
+    ballast = {"S": "x" * 50_000}
+    for at in range(0, 50, 25):
+        puts = [
+            {"PutRequest": {"Item": {**live, "sk": {"S": str(number)}, "ballast": ballast}}}
+            for number in range(at, at + 25)
+        ]
+        client.batch_write_item(RequestItems={tables.counts: puts})
 
     roll_up(store)
 
-    (top,) = store.read_segment(GLOBAL, NOW_S)
-    assert top.counts.tolist() == list(range(2_500, 2_000, -1))
+    assert read_one(store) == keyed({str(number): 1 for number in range(50)})
 
 
-def test_rows_left_unprocessed_are_sent_again(endpoint: str, tables: TrendingTables) -> None:
+def test_more_segments_than_one_call_reads_are_rolled_up(dynamodb_store: MakeStore) -> None:
+    store = dynamodb_store()
+    segments = [Segment(f"market-{number}") for number in range(130)]
+    store.put_counts([counts_of({"a": 1}, segment=segment) for segment in segments], loader="log")
+
+    result = roll_up(store, *segments)
+
+    assert result == RollUp(RollUpOutcome.DONE, 130)
+    assert read_one(store, segments[-1]) == keyed({"a": 1})
+
+
+def test_rows_left_unprocessed_are_asked_for_again(endpoint: str, tables: TrendingTables) -> None:
     with UnprocessedProxy(endpoint, refusals=3) as proxy:
         client = dynamodb_client(proxy.endpoint, read_timeout_s=BULK_READ_TIMEOUT_S)
         create_trending_tables(client, tables)
         store = DynamodbTrendingStore(client, client, tables, first_pause_s=0.001)
-        store.put_counts([counts_of({"a": 1}, bucket=BUCKET - n) for n in range(4)], loader="log")
+        segments = [GLOBAL, GERMANY, Segment("FR"), Segment("SE")]
+        store.put_counts([counts_of({"a": 1}, segment=one) for one in segments], loader="log")
+        refused_writes = proxy.refused
+        proxy.allow(refusals=3)
 
-        store.roll_up([GLOBAL], range(BUCKET - 3, BUCKET + 1), now_s=NOW_S)
+        roll_up(store, *segments)
 
-        tops = store.read_segment(GLOBAL, NOW_S)
-    assert [counts_by_key(top) for top in tops] == [keyed({"a": 1})] * 4
-    assert proxy.refused == 3
+        assert [read_one(store, segment) for segment in segments] == [keyed({"a": 1})] * 4
+    assert (refused_writes, proxy.refused) == (3, 6)
 
 
 def test_rows_left_unprocessed_again_and_again_fail_as_throttled(
@@ -386,21 +424,18 @@ def test_rows_expire_after_the_window_or_never(
             assert int(row["expires_at"]["N"]) > BUCKET * BUCKET_S + WINDOW_S
 
 
-def test_creating_tables_again_changes_nothing(endpoint: str, tables: TrendingTables) -> None:
-    client = dynamodb_client(endpoint, read_timeout_s=BULK_READ_TIMEOUT_S)
-
-    created = [create_trending_tables(client, tables) for _ in range(2)]
+def test_creating_tables_again_changes_nothing(engine_client: Any, tables: TrendingTables) -> None:
+    created = [create_trending_tables(engine_client, tables) for _ in range(2)]
 
     assert created == [[tables.counts, tables.top], []]
     for table in (tables.counts, tables.top):
-        ttl = client.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
+        ttl = engine_client.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
         assert ttl["AttributeName"] == "expires_at"
         assert ttl["TimeToLiveStatus"] == "ENABLED"
 
 
-def test_a_table_with_other_keys_is_refused(endpoint: str, tables: TrendingTables) -> None:
-    client = dynamodb_client(endpoint, read_timeout_s=BULK_READ_TIMEOUT_S)
-    client.create_table(
+def test_a_table_with_other_keys_is_refused(engine_client: Any, tables: TrendingTables) -> None:
+    engine_client.create_table(
         TableName=tables.top,
         BillingMode="PAY_PER_REQUEST",
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
@@ -408,12 +443,11 @@ def test_a_table_with_other_keys_is_refused(endpoint: str, tables: TrendingTable
     )
 
     with pytest.raises(TrendingStoreMisconfiguredError, match=f"{tables.top} exists with other"):
-        create_trending_tables(client, tables)
+        create_trending_tables(engine_client, tables)
 
 
-def test_missing_tables_are_said_to_be_missing(endpoint: str, tables: TrendingTables) -> None:
-    client = dynamodb_client(endpoint, read_timeout_s=BULK_READ_TIMEOUT_S)
-    store = DynamodbTrendingStore(client, client, tables)
+def test_missing_tables_are_said_to_be_missing(engine_client: Any, tables: TrendingTables) -> None:
+    store = DynamodbTrendingStore(engine_client, engine_client, tables)
 
     with pytest.raises(TrendingStoreMisconfiguredError, match="meshctl dynamodb create"):
         store.read_segment(GLOBAL, NOW_S)

@@ -1,4 +1,4 @@
-"""A proxy before a DynamoDB engine that leaves rows of batches unprocessed, as DynamoDB may."""
+"""A proxy before a DynamoDB engine that leaves parts of batches undone, as DynamoDB may."""
 
 import json
 import threading
@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 
 class UnprocessedProxy:
-    """Passes requests on to `endpoint`, but of the first `refusals` batches only the first half.
+    """Passes requests on to `endpoint`, but of `refusals` batches only the first half.
 
-    A batch of one row is refused whole. `is_silent` takes requests and never answers.
+    A batch of one is refused whole. `is_silent` takes requests and never answers.
     """
 
     def __init__(self, endpoint: str, *, refusals: int, is_silent: bool = False) -> None:
@@ -38,6 +38,11 @@ class UnprocessedProxy:
         self._server.shutdown()
         self._server.server_close()
 
+    def allow(self, *, refusals: int) -> None:
+        """Refuse so many more."""
+        with self._lock:
+            self._refusals += refusals
+
     def refuse(self) -> bool:
         with self._lock:
             if self.refused >= self._refusals:
@@ -54,8 +59,10 @@ def _handler_of(proxy: UnprocessedProxy) -> type[BaseHTTPRequestHandler]:
             if proxy.is_silent:
                 proxy.closing.wait()
                 return
-            is_batch = self.headers["X-Amz-Target"].endswith("BatchWriteItem")
-            answer = self._refuse(body) if is_batch and proxy.refuse() else self._pass_on(body)
+            halve = {"BatchWriteItem": self._write_half, "BatchGetItem": self._get_half}.get(
+                self.headers["X-Amz-Target"].rpartition(".")[2]
+            )
+            answer = halve(body) if halve and proxy.refuse() else self._pass_on(body)
             self.send_response(answer[0])
             self.send_header("Content-Length", str(len(answer[1])))
             self.end_headers()
@@ -64,13 +71,23 @@ def _handler_of(proxy: UnprocessedProxy) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is theirs
             pass
 
-        def _refuse(self, body: bytes) -> tuple[int, bytes]:
+        def _write_half(self, body: bytes) -> tuple[int, bytes]:
             ((table, rows),) = json.loads(body)["RequestItems"].items()
             taken = rows[: len(rows) // 2]
             if taken:
                 self._pass_on(json.dumps({"RequestItems": {table: taken}}).encode())
             left = {"UnprocessedItems": {table: rows[len(taken) :]}}
             return 200, json.dumps(left).encode()
+
+        def _get_half(self, body: bytes) -> tuple[int, bytes]:
+            ((table, request),) = json.loads(body)["RequestItems"].items()
+            half = len(request["Keys"]) // 2
+            taken = {table: {**request, "Keys": request["Keys"][:half]}}
+            answer: dict[str, object] = {"Responses": {}}
+            if half:
+                answer = json.loads(self._pass_on(json.dumps({"RequestItems": taken}).encode())[1])
+            answer["UnprocessedKeys"] = {table: {**request, "Keys": request["Keys"][half:]}}
+            return 200, json.dumps(answer).encode()
 
         def _pass_on(self, body: bytes) -> tuple[int, bytes]:
             connection = HTTPConnection(proxy.target, timeout=10)

@@ -6,6 +6,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from services.candidates.adapters.dynamodb_client import (
@@ -17,9 +18,13 @@ from services.candidates.adapters.trending_lease import TrendingLease
 from services.candidates.adapters.trending_rows import (
     TOP_ATTRIBUTES,
     Row,
+    chunk_key,
     chunk_rows,
+    chunks_of,
     counts_key,
     expiry,
+    is_load,
+    load_writer,
     parse_counts,
     parse_top,
     shard_name,
@@ -45,9 +50,11 @@ if TYPE_CHECKING:
 LIVE_SHARDS = 8
 """Shards that live writers spread over: one partition key takes 1,000 writes a second."""
 BULK_THREADS = 4
-"""Batches in flight while loading."""
+"""Calls in flight while loading and rolling up."""
 BATCH_ROWS = 25
 """Rows of one BatchWriteItem: DynamoDB's limit."""
+GET_ROWS = 100
+"""Rows of one BatchGetItem: DynamoDB's limit."""
 BATCH_TRIES = 8
 """Tries for rows that DynamoDB leaves unprocessed: about 6 s with the pauses below."""
 FIRST_PAUSE_S = 0.05
@@ -107,7 +114,7 @@ class DynamodbTrendingStore:
             self._with_expiry(row, one.bucket) for one in counts for row in chunk_rows(one, shard)
         ]
         registrations = [
-            self._with_expiry(shard_row(bucket, f"load-{loader}", shard), bucket)
+            self._with_expiry(shard_row(bucket, load_writer(loader), shard), bucket)
             for bucket in sorted({one.bucket for one in counts})
         ]
         with translated_errors(f"load counts into {self._tables.counts}"):
@@ -166,26 +173,67 @@ class DynamodbTrendingStore:
         now_s: float,
     ) -> RollUp:
         written = 0
-        for bucket in buckets:
-            shards = self._shards(bucket)
-            for segment in segments:
-                counts = self._sum(segment, bucket, shards)
-                row = self._with_expiry(top_row(segment, bucket, counts, now_s), bucket)
-                if not lease.keep() or not self._put_fenced(row, lease.fence):
+        with ThreadPoolExecutor(BULK_THREADS) as pool:
+            for bucket, group in _groups(segments, buckets):
+                rows = [
+                    self._with_expiry(top_row(segment, bucket, counts, now_s), bucket)
+                    for segment, counts in self._sums(group, bucket).items()
+                ]
+                if not lease.keep():
                     return RollUp(RollUpOutcome.LEASE_LOST, written)
-                written += 1
+                are_written = list(pool.map(partial(self._put_fenced, lease.fence), rows))
+                written += sum(are_written)
+                if not all(are_written):
+                    return RollUp(RollUpOutcome.LEASE_LOST, written)
         return RollUp(RollUpOutcome.DONE, written)
 
-    def _sum(self, segment: Segment, bucket: int, shards: Sequence[str]) -> Counter[str]:
-        """Sum what every shard holds; the result may be empty."""
-        total: Counter[str] = Counter()
-        for shard in shards:
-            for row in self._partition(counts_key(segment, bucket, shard)):
-                total.update(parse_counts(row))
-        return total
+    def _sums(self, segments: Sequence[Segment], bucket: int) -> dict[Segment, Counter[str]]:
+        """Sum what all shards hold of some segments; a sum may be empty."""
+        totals: dict[Segment, Counter[str]] = {segment: Counter() for segment in segments}
+        for row in list(self._partition(shards_key(bucket))):
+            shard = row["shard"]["S"]
+            places = {counts_key(segment, bucket, shard): segment for segment in segments}
+            rows = self._chunks(list(places)) if is_load(shard) else self._live_rows(list(places))
+            for counts in rows:
+                totals[places[counts["pk"]["S"]]].update(parse_counts(counts))
+        return totals
 
-    def _shards(self, bucket: int) -> list[str]:
-        return [row["shard"]["S"] for row in self._partition(shards_key(bucket))]
+    def _chunks(self, keys: Sequence[str]) -> Iterator[Row]:
+        """Yield the chunks of loads: 100 partitions a call, where a query reads one."""
+        first = self._get([chunk_key(key, 0) for key in keys])
+        yield from first
+        yield from self._get(
+            [
+                chunk_key(row["pk"]["S"], number)
+                for row in first
+                for number in range(1, chunks_of(row))
+            ]
+        )
+
+    def _live_rows(self, keys: Sequence[str]) -> Iterator[Row]:
+        for key in keys:
+            yield from self._partition(key)
+
+    def _get(self, keys: Sequence[Row]) -> list[Row]:
+        """Return the rows that exist, in any order."""
+        return [
+            row
+            for at in range(0, len(keys), GET_ROWS)
+            for row in self._get_batch(keys[at : at + GET_ROWS])
+        ]
+
+    def _get_batch(self, keys: Sequence[Row]) -> list[Row]:
+        table = self._tables.counts
+        found: list[Row] = []
+        pending: Any = {table: {"Keys": list(keys), "ConsistentRead": True}}
+        for tried in range(BATCH_TRIES):
+            self._pause_before(tried)
+            answer = self._bulk.batch_get_item(RequestItems=pending)
+            found += answer["Responses"].get(table, [])
+            pending = answer.get("UnprocessedKeys")
+            if not pending:
+                return found
+        raise TrendingStoreThrottledError(f"{table}: rows not read after {BATCH_TRIES} tries")
 
     def _partition(self, key: str) -> Iterator[Row]:
         # Consistent: a roll-up that follows a load must see all of it.
@@ -222,7 +270,7 @@ class DynamodbTrendingStore:
             ExpressionAttributeValues=values,
         )
 
-    def _put_fenced(self, row: Row, fence: int) -> bool:
+    def _put_fenced(self, fence: int, row: Row) -> bool:
         """Write a top; False when a later holder of the lease has written it already."""
         try:
             self._bulk.put_item(
@@ -244,14 +292,18 @@ class DynamodbTrendingStore:
     def _write_batch(self, rows: Sequence[Row]) -> None:
         pending: Any = {self._tables.counts: [{"PutRequest": {"Item": row}} for row in rows]}
         for tried in range(BATCH_TRIES):
-            if tried:
-                _pause(self._first_pause_s * 2 ** (tried - 1))
+            self._pause_before(tried)
             pending = self._bulk.batch_write_item(RequestItems=pending).get("UnprocessedItems")
             if not pending:
                 return
         raise TrendingStoreThrottledError(
             f"{self._tables.counts}: rows left unprocessed after {BATCH_TRIES} tries"
         )
+
+    def _pause_before(self, tried: int) -> None:
+        if tried:
+            longest_s = self._first_pause_s * 2 ** (tried - 1)
+            time.sleep(longest_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
     def _with_expiry(self, row: Row, bucket: int) -> Row:
         return {**row, **expiry(bucket)} if self._expires else row
@@ -267,5 +319,10 @@ def _query(client: "DynamoDBClient", **arguments: Any) -> Iterator[Row]:
         arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
 
-def _pause(longest_s: float) -> None:
-    time.sleep(longest_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+def _groups(
+    segments: Sequence[Segment], buckets: Sequence[int]
+) -> Iterator[tuple[int, Sequence[Segment]]]:
+    """Yield every bucket with up to `GET_ROWS` segments at a time."""
+    for bucket in buckets:
+        for at in range(0, len(segments), GET_ROWS):
+            yield bucket, segments[at : at + GET_ROWS]

@@ -26,6 +26,7 @@ EXPIRY_SLACK_S = 24 * 3600
 TOP_ATTRIBUTES = "sk, row_format, item_keys, item_counts, rolled_at"
 """What `parse_top` reads; the ids are for people, and the bulk of a row."""
 
+_LOAD = "load-"
 _ROW_FORMAT = "1"
 _UINT64 = np.dtype("<u8")
 
@@ -50,7 +51,17 @@ def shard_name(loader: str, counts: Sequence[BucketCounts]) -> str:
         for one in counts
     ]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    return f"load-{loader}-{digest[:16]}"
+    return f"{load_writer(loader)}-{digest[:16]}"
+
+
+def load_writer(loader: str) -> str:
+    """Return the name under which a loader's shard is registered."""
+    return f"{_LOAD}{loader}"
+
+
+def is_load(shard: str) -> bool:
+    """Tell whether a shard holds chunks of a load, rather than live counts."""
+    return shard.startswith(_LOAD)
 
 
 def shard_row(bucket: int, writer: str, shard: str) -> Row:
@@ -61,13 +72,24 @@ def shard_row(bucket: int, writer: str, shard: str) -> Row:
 def chunk_rows(counts: BucketCounts, shard: str) -> Iterator[Row]:
     """Yield the rows of a load, `TOP_ITEMS` items each: below 400 KB at the longest ids."""
     key = counts_key(counts.segment, counts.bucket, shard)
-    for number, at in enumerate(range(0, len(counts.item_ids), TOP_ITEMS)):
+    starts = range(0, len(counts.item_ids), TOP_ITEMS)
+    for number, at in enumerate(starts):
         yield {
-            "pk": {"S": key},
-            "sk": {"S": f"chunk-{number}"},
+            **chunk_key(key, number),
+            "chunks": {"N": str(len(starts))},
             "item_ids": {"S": _pack_ids(counts.item_ids[at : at + TOP_ITEMS])},
             "item_counts": {"B": _pack(counts.counts[at : at + TOP_ITEMS])},
         }
+
+
+def chunk_key(key: str, number: int) -> Row:
+    """Return the key of a chunk in the partition `key`."""
+    return {"pk": {"S": key}, "sk": {"S": f"chunk-{number}"}}
+
+
+def chunks_of(row: Row) -> int:
+    """Return how many chunks the partition has that a chunk is in."""
+    return int(row["chunks"]["N"])
 
 
 def top_row(segment: Segment, bucket: int, counts: Mapping[str, int], now_s: float) -> Row:

@@ -2,8 +2,8 @@
 
 `<prefix>_trend_counts`
     pk `market#genre#bucket#shard`, sk an item id with its count `n` (live writers), or
-    `chunk-<number>` with `item_ids` and `item_counts` of up to 500 items (bulk loads: one write of
-    some 10 KB costs a fiftieth of 500 single rows, and is read as fast).
+    `chunk-<number>` with `item_ids` and `item_counts` of up to 500 items and the number of `chunks`
+    (bulk loads: a row of some 10 KB costs a fiftieth of 500 single rows to write).
     pk `shards#bucket`, sk a writer, with the `shard` that holds what the writer counted.
 `<prefix>_trend_top`
     pk `market#genre`, sk the bucket, with `item_keys` and `item_counts` (little-endian uint64),
