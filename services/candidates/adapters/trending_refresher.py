@@ -1,0 +1,186 @@
+"""Keeps the trending snapshot fresh in the background, so that no request waits for the store."""
+
+import logging
+import random
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from types import MappingProxyType
+from typing import Self
+
+from services.candidates.domain.trending import (
+    EMPTY_TOP,
+    GLOBAL,
+    NO_SNAPSHOT,
+    Segment,
+    SegmentTop,
+    TrendingRowInvalidError,
+    TrendingSnapshot,
+    TrendingStore,
+    rank_segment,
+)
+
+REFRESH_S = 30.0
+"""Pause between two full reads in seconds: buckets are six hours long."""
+MAX_SEGMENTS = 256
+"""Segments kept fresh, the least lately wanted given up first: 24 KB each at most."""
+INTEREST_S = 600.0
+"""How long a segment is kept fresh after it was last wanted, in seconds."""
+FIRST_BACKOFF_S = 1.0
+"""Pause after a failed read in seconds; doubled with each further failure."""
+MAX_BACKOFF_S = 60.0
+"""Longest pause between failing reads in seconds."""
+CLOSE_TIMEOUT_S = 3.0
+"""How long `close` waits in seconds: a read with its retry is over in about one."""
+
+_LOG = logging.getLogger(__name__)
+
+
+class TrendingRefresher:
+    """Reads wanted segments every `refresh_s` in a daemon thread and swaps a snapshot.
+
+    `store` is this refresher's own. `now_s` is the mesh's clock (unix seconds), by which counts
+    decay; `elapsed_s` measures how long ago the store answered, and never stands still. Nothing
+    starts before `start`, or the `with` block. All methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        store: TrendingStore,
+        now_s: Callable[[], float],
+        *,
+        refresh_s: float = REFRESH_S,
+        first_backoff_s: float = FIRST_BACKOFF_S,
+        elapsed_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._now_s = now_s
+        self._elapsed_s = elapsed_s
+        self._refresh_s = refresh_s
+        self._first_backoff_s = first_backoff_s
+        self._snapshot = NO_SNAPSHOT
+        self._changed = threading.Condition()
+        self._wanted: OrderedDict[Segment, float] = OrderedDict()
+        self._has_news = False
+        self._is_closed = False
+        self._failures = 0
+        self._invalid: set[Segment] = set()
+        self._thread = threading.Thread(target=self._run, name="trending-refresher", daemon=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Begin to read; call once."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop reading; the last snapshot stays. Without effect when closed already."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_TIMEOUT_S)
+
+    def snapshot(self) -> TrendingSnapshot:
+        """Return the newest snapshot without waiting."""
+        return self._snapshot
+
+    def age_s(self) -> float | None:
+        """Return the seconds since the store was last read in full; None: never yet."""
+        return self._snapshot.age_s(self._elapsed_s())
+
+    def want(self, segments: Iterable[Segment]) -> None:
+        """Note that requests need `segments`; those not held yet are read as soon as possible."""
+        at_s = self._elapsed_s()
+        with self._changed:
+            for segment in segments:
+                self._note(segment, at_s)
+            if self._has_news:
+                self._changed.notify_all()
+
+    def _note(self, segment: Segment, at_s: float) -> None:
+        if segment == GLOBAL:
+            return
+        self._has_news |= segment not in self._wanted
+        self._wanted[segment] = at_s
+        self._wanted.move_to_end(segment)
+        if len(self._wanted) >= MAX_SEGMENTS:
+            self._wanted.popitem(last=False)
+
+    def _run(self) -> None:
+        next_full_s = self._elapsed_s()
+        while not self._is_closed:
+            is_full = self._elapsed_s() >= next_full_s
+            is_read = self._try_read(is_full=is_full)
+            if is_full and is_read:
+                next_full_s = self._elapsed_s() + self._refresh_s
+            self._rest(next_full_s)
+
+    def _rest(self, next_full_s: float) -> None:
+        """Wait for the next full read, or for news; after a failure news have to wait as well."""
+        with self._changed:
+            if self._failures:
+                self._changed.wait_for(lambda: self._is_closed, self._backoff_s())
+            else:
+                pause_s = max(0.0, next_full_s - self._elapsed_s())
+                self._changed.wait_for(lambda: self._is_closed or self._has_news, pause_s)
+
+    def _try_read(self, *, is_full: bool) -> bool:
+        try:
+            self._read(is_full=is_full)
+        except Exception as exc:  # noqa: BLE001 - this thread must outlive any fault of a store
+            self._failures += 1
+            if self._failures == 1:
+                _LOG.warning("trending is not refreshed until this is mended: %s", exc)
+            return False
+        if self._failures:
+            _LOG.warning("trending is refreshed again after %d failures", self._failures)
+            self._failures = 0
+        return True
+
+    def _read(self, *, is_full: bool) -> None:
+        """Read all wanted segments, or only those not held yet, and swap the snapshot."""
+        began_s = self._elapsed_s()
+        held = self._snapshot
+        wanted = self._take_wanted(began_s)
+        segments = {one: top for one, top in held.segments.items() if one in wanted}
+        for segment in wanted:
+            if self._is_closed:
+                return
+            if is_full or segment not in segments:
+                segments[segment] = self._read_segment(segment)
+        self._snapshot = TrendingSnapshot(
+            MappingProxyType(segments), taken_at_s=began_s if is_full else held.taken_at_s
+        )
+
+    def _take_wanted(self, at_s: float) -> list[Segment]:
+        """Return the segments to hold, and forget those that nobody wanted for long."""
+        with self._changed:
+            self._has_news = False
+            while self._wanted and next(iter(self._wanted.values())) < at_s - INTEREST_S:
+                self._wanted.popitem(last=False)
+            return [GLOBAL, *self._wanted]
+
+    def _read_segment(self, segment: Segment) -> SegmentTop:
+        """Read and rank one segment; a damaged one is held empty, so that others go on."""
+        now_s = self._now_s()
+        try:
+            tops = self._store.read_segment(segment, now_s)
+        except TrendingRowInvalidError as exc:
+            if segment not in self._invalid:
+                _LOG.warning("segment left out: %s", exc)
+            self._invalid.add(segment)
+            return EMPTY_TOP
+        self._invalid.discard(segment)
+        return rank_segment(tops, now_s)
+
+    def _backoff_s(self) -> float:
+        longest_s = min(MAX_BACKOFF_S, self._first_backoff_s * 2.0 ** min(self._failures - 1, 10))
+        # Workers that failed together must not come back together.
+        return longest_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter

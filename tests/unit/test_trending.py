@@ -1,0 +1,239 @@
+"""Trending: segments, buckets, scores and the blend of a request."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.candidates.domain.trending import (
+    BLENDED_GENRES,
+    BUCKET_S,
+    GENRE_WEIGHT,
+    GLOBAL,
+    GLOBAL_WEIGHT,
+    HALF_LIFE_S,
+    MARKET_WEIGHT,
+    NO_SNAPSHOT,
+    SEGMENT_ITEMS,
+    WINDOW_S,
+    BucketCounts,
+    BucketTop,
+    Segment,
+    SegmentTop,
+    TrendingSnapshot,
+    blend,
+    bucket_of,
+    bucket_weight,
+    buckets_in_window,
+    rank_segment,
+    segments_for,
+)
+
+NOW_S = 1_700_000_000.0
+BUCKET = bucket_of(NOW_S)
+
+part = st.none() | st.text(alphabet="a*#%23 Aß", min_size=1, max_size=6)
+
+
+def ranked(scores: dict[int, float]) -> SegmentTop:
+    return SegmentTop(
+        np.array(list(scores), dtype=np.uint64), np.array(list(scores.values()), dtype=np.float32)
+    )
+
+
+def snapshot_of(segments: dict[Segment, dict[int, float]]) -> TrendingSnapshot:
+    return TrendingSnapshot({key: ranked(top) for key, top in segments.items()}, taken_at_s=0.0)
+
+
+def top(counts: dict[int, int], bucket: int = BUCKET) -> BucketTop:
+    return BucketTop(
+        bucket,
+        np.array(list(counts), dtype=np.uint64),
+        np.array(list(counts.values()), dtype=np.uint64),
+        rolled_at_s=NOW_S,
+    )
+
+
+@given(part, part, part, part)
+def test_different_segments_have_different_keys(
+    market: str | None, genre: str | None, other_market: str | None, other_genre: str | None
+) -> None:
+    one, other = Segment(market, genre), Segment(other_market, other_genre)
+
+    assert (one.key == other.key) == (one == other)
+    assert one.key.count("#") == 1
+
+
+def test_the_global_key_is_two_stars() -> None:
+    assert GLOBAL.key == "*#*"
+    assert Segment("DE", "Rock").key == "DE#Rock"
+
+
+@pytest.mark.parametrize("part", ["", "x" * 201, "ß" * 101])
+def test_a_part_of_no_or_too_many_bytes_is_refused(part: str) -> None:
+    with pytest.raises(ValueError, match=r"genre has .* allowed are 1 to 200"):
+        Segment(None, part)
+
+
+@pytest.mark.parametrize(
+    ("item_ids", "counts", "fault"),
+    [
+        (["a"], [], "1 item_ids but 0 counts"),
+        (["a", "a"], [1, 1], "twice"),
+        (["a"], [0], "counts holds 0"),
+        ([""], [1], "0 bytes"),
+        (["ß" * 129], [1], "258 bytes"),
+        (["a\n"], [1], "control character"),
+    ],
+)
+def test_unusable_counts_are_refused(item_ids: list[str], counts: list[int], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        BucketCounts(GLOBAL, BUCKET, item_ids, counts)
+
+
+def test_the_window_starts_with_the_bucket_that_holds_its_first_second() -> None:
+    window = buckets_in_window(BUCKET * BUCKET_S + 1.0)
+
+    assert window[-1] == BUCKET
+    assert window[0] * BUCKET_S <= BUCKET * BUCKET_S + 1.0 - WINDOW_S < (window[0] + 1) * BUCKET_S
+
+
+def test_a_count_halves_each_half_life_from_the_middle_of_its_bucket() -> None:
+    middle_s = (BUCKET + 0.5) * BUCKET_S
+
+    assert bucket_weight(BUCKET, middle_s - 1.0) == 1.0
+    assert bucket_weight(BUCKET, middle_s) == 1.0
+    assert bucket_weight(BUCKET, middle_s + HALF_LIFE_S) == pytest.approx(0.5)
+    assert bucket_weight(BUCKET, middle_s + 2 * HALF_LIFE_S) == pytest.approx(0.25)
+
+
+def test_a_segments_score_is_the_decayed_sum_over_its_buckets() -> None:
+    older = BUCKET - HALF_LIFE_S // BUCKET_S
+    now_s = (BUCKET + 0.5) * BUCKET_S
+
+    result = rank_segment([top({1: 8, 2: 6}, older), top({3: 3, 2: 2})], now_s)
+
+    assert result.keys.tolist() == [2, 1, 3]
+    assert result.scores.tolist() == pytest.approx([5.0, 4.0, 3.0])
+    assert [result.keys.dtype.name, result.scores.dtype.name] == ["uint64", "float32"]
+
+
+def test_ties_in_a_segment_break_by_item_key() -> None:
+    result = rank_segment([top({2**63 + 5: 1, 7: 1, 2**63: 1})], NOW_S)
+
+    assert result.keys.tolist() == [7, 2**63, 2**63 + 5]
+
+
+def test_a_segment_keeps_its_best_only() -> None:
+    tops = [
+        top({bucket * 500 + place: 500 - place for place in range(500)}, BUCKET - bucket)
+        for bucket in range(5)
+    ]
+
+    result = rank_segment(tops, NOW_S)
+
+    assert len(result) == SEGMENT_ITEMS
+    assert 499 not in result.keys.tolist()
+
+
+def test_a_segment_without_buckets_is_empty() -> None:
+    assert len(rank_segment([], NOW_S)) == 0
+
+
+def test_a_blend_reads_exactly_the_segments_that_it_names() -> None:
+    assert segments_for("DE", ["Rock", "", "Rock", "Pop"]) == [
+        GLOBAL,
+        Segment("DE"),
+        Segment(None, "Rock"),
+        Segment("DE", "Rock"),
+        Segment(None, "Pop"),
+        Segment("DE", "Pop"),
+    ]
+    assert segments_for("", ["a", "b", "c", "d"])[-1] == Segment(None, "c")
+    assert segments_for("", ["x" * 300]) == [GLOBAL]
+
+
+def test_a_blend_sums_weighted_shares_of_the_best_score() -> None:
+    snapshot = snapshot_of(
+        {
+            GLOBAL: {1: 100.0, 2: 50.0},
+            Segment("DE"): {2: 10.0, 3: 5.0},
+            Segment("DE", "Rock"): {3: 4.0},
+            Segment(None, "Pop"): {4: 2.0},
+        }
+    )
+
+    keys, scores = blend(snapshot, "DE", ["Rock", "Pop"], 10)
+
+    expected = {
+        2: MARKET_WEIGHT + GLOBAL_WEIGHT / 2,
+        3: MARKET_WEIGHT / 2 + GENRE_WEIGHT,
+        4: GENRE_WEIGHT / 2,
+        1: GLOBAL_WEIGHT,
+    }
+    assert keys.tolist() == list(expected)
+    assert scores.tolist() == pytest.approx(list(expected.values()))
+    assert [keys.dtype.name, scores.dtype.name] == ["uint64", "float32"]
+
+
+@pytest.mark.parametrize("market", ["", "FR", "XX"])
+def test_everywhere_stands_in_for_a_market_that_has_nothing(market: str) -> None:
+    snapshot = snapshot_of({GLOBAL: {1: 8.0, 2: 4.0}, Segment("FR"): {}})
+
+    keys, scores = blend(snapshot, market, [], 10)
+
+    assert keys.tolist() == [1, 2]
+    assert scores.tolist() == [MARKET_WEIGHT, MARKET_WEIGHT / 2]
+
+
+def test_a_blend_of_nothing_is_empty() -> None:
+    for snapshot in (NO_SNAPSHOT, snapshot_of({GLOBAL: {}})):
+        keys, scores = blend(snapshot, "DE", ["Rock"], 10)
+
+        assert (len(keys), len(scores)) == (0, 0)
+        assert [keys.dtype.name, scores.dtype.name] == ["uint64", "float32"]
+
+
+@settings(max_examples=60)
+@given(
+    st.dictionaries(
+        st.builds(
+            Segment,
+            st.sampled_from([None, "DE", "FR"]),
+            st.sampled_from([None, "Rock", "Pop", "Jazz"]),
+        ),
+        st.dictionaries(st.integers(0, 40), st.sampled_from([9.0, 4.0, 2.0, 0.5]), max_size=15),
+    ),
+    st.sampled_from(["", "DE", "SE"]),
+    st.lists(st.sampled_from(["Rock", "Pop", "Jazz", "Folk"]), max_size=5),
+    st.integers(1, 50),
+)
+def test_a_blend_loses_nothing_doubles_nothing_and_invents_nothing(
+    counts: dict[Segment, dict[int, float]], market: str, genres: list[str], limit: int
+) -> None:
+    segments = {
+        key: dict(sorted(top.items(), key=lambda entry: (-entry[1], entry[0])))
+        for key, top in counts.items()
+    }
+    snapshot = snapshot_of(segments)
+
+    keys, scores = blend(snapshot, market, genres, limit)
+    everything, _ = blend(snapshot, market, genres, 10_000)
+
+    readable = [segments.get(segment, {}) for segment in segments_for(market, genres)]
+    proposed = set().union(*readable)
+    base = set(segments.get(GLOBAL, {})) | set(segments.get(Segment(market or None), {}))
+    assert keys.tolist() == everything.tolist()[:limit]
+    assert len(set(everything.tolist())) == len(everything)
+    assert base <= set(everything.tolist()) <= proposed
+    order = [(-score, key) for key, score in zip(keys.tolist(), scores.tolist(), strict=True)]
+    assert order == sorted(order)
+    most = MARKET_WEIGHT + GLOBAL_WEIGHT + BLENDED_GENRES * GENRE_WEIGHT
+    assert all(0 < score <= most for score in scores.tolist())
+
+
+def test_the_age_of_a_snapshot_is_elapsed_time() -> None:
+    snapshot = TrendingSnapshot({}, taken_at_s=100.0)
+
+    assert snapshot.age_s(130.0) == 30.0
+    assert NO_SNAPSHOT.age_s(130.0) is None

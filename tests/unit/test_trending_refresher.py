@@ -1,0 +1,261 @@
+"""The trending refresher: what it reads, when, and what it does while the store is down."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from services.candidates.adapters.trending_refresher import (
+    INTEREST_S,
+    MAX_SEGMENTS,
+    TrendingRefresher,
+)
+from services.candidates.domain.trending import (
+    GLOBAL,
+    BucketTop,
+    Segment,
+    TrendingRowInvalidError,
+    TrendingStoreError,
+    TrendingStoreUnavailableError,
+    bucket_of,
+)
+from tests.contract.in_memory_trending_store import InMemoryTrendingStore, TrendingMemory
+
+NOW_S = 1_700_000_000.0
+BUCKET = bucket_of(NOW_S)
+ROCK = Segment(None, "Rock")
+DEADLINE_S = 10.0
+FOREVER_S = 1e6
+
+
+class FaultyStore(InMemoryTrendingStore):
+    """A store in memory that fails when told to, and knows what was read."""
+
+    def __init__(self) -> None:
+        self.memory = TrendingMemory()
+        super().__init__(self.memory)
+        self.reads: list[Segment] = []
+        self.fault: Exception | None = None
+        self.damaged: set[Segment] = set()
+
+    def set_top(self, segment: Segment, key: int) -> None:
+        self.memory.tops[segment, BUCKET] = BucketTop(
+            BUCKET, np.array([key], dtype=np.uint64), np.array([1], dtype=np.uint64), NOW_S
+        )
+
+    def read_segment(self, segment: Segment, now_s: float) -> list[BucketTop]:
+        self.reads.append(segment)
+        if self.fault is not None:
+            raise self.fault
+        if segment in self.damaged:
+            raise TrendingRowInvalidError(segment.key)
+        return super().read_segment(segment, now_s)
+
+
+class Elapsed:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def store() -> FaultyStore:
+    store = FaultyStore()
+    store.set_top(GLOBAL, 1)
+    store.set_top(ROCK, 2)
+    return store
+
+
+def make_refresher(
+    store: FaultyStore,
+    *,
+    refresh_s: float = FOREVER_S,
+    first_backoff_s: float = 0.001,
+    elapsed_s: Callable[[], float] = time.monotonic,
+) -> TrendingRefresher:
+    return TrendingRefresher(
+        store,
+        lambda: NOW_S,
+        refresh_s=refresh_s,
+        first_backoff_s=first_backoff_s,
+        elapsed_s=elapsed_s,
+    )
+
+
+def eventually(claim: Callable[[], bool]) -> None:
+    ends_s = time.monotonic() + DEADLINE_S
+    while not claim():
+        assert time.monotonic() < ends_s, "did not come true in time"
+        time.sleep(0.002)
+
+
+def keys_of(refresher: TrendingRefresher, segment: Segment) -> list[int] | None:
+    top = refresher.snapshot().segments.get(segment)
+    return None if top is None else top.keys.tolist()
+
+
+def test_before_the_first_read_there_is_no_snapshot_and_no_age(store: FaultyStore) -> None:
+    refresher = make_refresher(store)
+
+    assert refresher.snapshot().segments == {}
+    assert refresher.age_s() is None
+
+
+def test_the_global_segment_is_always_read(store: FaultyStore) -> None:
+    with make_refresher(store) as refresher:
+        eventually(lambda: keys_of(refresher, GLOBAL) == [1])
+
+    assert set(refresher.snapshot().segments) == {GLOBAL}
+
+
+def test_a_wanted_segment_is_read_before_the_next_refresh(store: FaultyStore) -> None:
+    with make_refresher(store) as refresher:
+        eventually(lambda: keys_of(refresher, GLOBAL) == [1])
+
+        refresher.want([ROCK])
+
+        eventually(lambda: keys_of(refresher, ROCK) == [2])
+    assert store.reads == [GLOBAL, ROCK]
+
+
+def test_a_segment_without_counts_is_held_empty_and_read_once(store: FaultyStore) -> None:
+    unknown = Segment("XX")
+    with make_refresher(store) as refresher:
+        refresher.want([unknown])
+        eventually(lambda: keys_of(refresher, unknown) == [])
+
+        refresher.want([unknown])
+
+    assert store.reads.count(unknown) == 1
+
+
+def test_what_is_rolled_up_later_is_seen_later(store: FaultyStore) -> None:
+    with make_refresher(store, refresh_s=0.001) as refresher:
+        refresher.want([ROCK])
+        eventually(lambda: keys_of(refresher, ROCK) == [2])
+
+        store.set_top(ROCK, 3)
+
+        eventually(lambda: keys_of(refresher, ROCK) == [3])
+
+
+def test_a_held_snapshot_never_changes(store: FaultyStore) -> None:
+    with make_refresher(store, refresh_s=0.001) as refresher:
+        eventually(lambda: keys_of(refresher, GLOBAL) == [1])
+        before = refresher.snapshot()
+
+        store.set_top(GLOBAL, 9)
+        eventually(lambda: keys_of(refresher, GLOBAL) == [9])
+
+    assert before.segments[GLOBAL].keys.tolist() == [1]
+
+
+def test_while_the_store_is_down_the_last_snapshot_stays_and_ages(store: FaultyStore) -> None:
+    elapsed = Elapsed()
+    with make_refresher(store, refresh_s=0.0, elapsed_s=elapsed) as refresher:
+        eventually(lambda: keys_of(refresher, GLOBAL) == [1])
+        store.fault = TrendingStoreUnavailableError("down")
+        reads = len(store.reads)
+        eventually(lambda: len(store.reads) > reads + 2)
+
+        elapsed.now_s = 100.0
+
+        assert keys_of(refresher, GLOBAL) == [1]
+        assert refresher.age_s() == 100.0
+
+
+def test_it_recovers_when_the_store_does(store: FaultyStore) -> None:
+    elapsed = Elapsed()
+    store.fault = TrendingStoreUnavailableError("down")
+    with make_refresher(store, elapsed_s=elapsed) as refresher:
+        eventually(lambda: len(store.reads) >= 2)
+        assert refresher.age_s() is None
+
+        elapsed.now_s = 50.0
+        store.fault = None
+
+        eventually(lambda: keys_of(refresher, GLOBAL) == [1])
+        eventually(lambda: refresher.age_s() == 0.0)
+
+
+def test_a_store_that_is_down_is_left_alone_whatever_is_wanted(store: FaultyStore) -> None:
+    store.fault = TrendingStoreUnavailableError("down")
+    with make_refresher(store, first_backoff_s=FOREVER_S) as refresher:
+        eventually(lambda: len(store.reads) == 1)
+
+        for number in range(100):
+            refresher.want([Segment(f"market-{number}")])
+
+    assert store.reads == [GLOBAL]
+
+
+@pytest.mark.parametrize("fault", [TrendingStoreError("one"), RuntimeError("two")])
+def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
+    store: FaultyStore, caplog: pytest.LogCaptureFixture, fault: Exception
+) -> None:
+    store.fault = fault
+    with make_refresher(store) as refresher:
+        eventually(lambda: len(store.reads) >= 4)
+        store.fault = None
+        eventually(lambda: keys_of(refresher, GLOBAL) == [1])
+
+    begun, ended = caplog.messages
+    assert str(fault) in begun
+    assert "again" in ended
+
+
+def test_a_damaged_segment_does_not_stop_the_others(
+    store: FaultyStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.damaged.add(Segment("DE"))
+    with make_refresher(store, refresh_s=0.001) as refresher:
+        refresher.want([Segment("DE"), ROCK])
+
+        eventually(lambda: keys_of(refresher, ROCK) == [2])
+        eventually(lambda: store.reads.count(Segment("DE")) >= 3)
+
+    assert keys_of(refresher, Segment("DE")) == []
+    assert len(caplog.messages) == 1
+
+
+def test_segments_that_nobody_wants_any_more_are_dropped(store: FaultyStore) -> None:
+    elapsed = Elapsed()
+    with make_refresher(store, refresh_s=0.0, elapsed_s=elapsed) as refresher:
+        refresher.want([ROCK])
+        eventually(lambda: keys_of(refresher, ROCK) == [2])
+
+        elapsed.now_s = INTEREST_S + 1.0
+
+        eventually(lambda: keys_of(refresher, ROCK) is None)
+        assert keys_of(refresher, GLOBAL) == [1]
+
+
+def test_no_more_segments_are_held_than_the_limit_and_the_latest_win(store: FaultyStore) -> None:
+    refresher = make_refresher(store)
+    segments = [Segment(f"market-{number}") for number in range(MAX_SEGMENTS + 20)]
+    refresher.want(segments)
+
+    with refresher:
+        eventually(lambda: GLOBAL in refresher.snapshot().segments)
+
+    held = set(refresher.snapshot().segments)
+    assert held == {GLOBAL, *segments[-(MAX_SEGMENTS - 1) :]}
+
+
+def test_closing_ends_the_thread_and_keeps_the_snapshot(store: FaultyStore) -> None:
+    refresher = make_refresher(store, refresh_s=0.001)
+    refresher.start()
+    eventually(lambda: keys_of(refresher, GLOBAL) == [1])
+
+    refresher.close()
+    refresher.close()
+
+    reads = len(store.reads)
+    refresher.want([ROCK])
+    assert keys_of(refresher, GLOBAL) == [1]
+    assert len(store.reads) == reads
