@@ -1,0 +1,146 @@
+"""The interaction log as arrays: what training reads from a log directory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.log_directory import read_log_summary
+
+KEY_SQL = "('0x' || md5({column})[1:16])::UBIGINT"
+"""`signals.keys.item_key` in SQL."""
+
+
+NO_MARKET = 0xFFFF
+"""Market of a play that names none."""
+
+
+class LogError(Exception):
+    """A log that cannot be trained on; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The items of a log, in row order (by item key)."""
+
+    keys: NDArray[np.uint64]
+    ids: list[str]
+    titles: list[str]
+    artists: list[str]
+    genres: list[list[str]]
+    markets: list[list[str]]
+    """Markets that an item may be shown in; empty: everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Plays as parallel columns, sorted by user key, then oldest first."""
+
+    users: NDArray[np.uint32]
+    """Place of the user in `EventLog.user_keys`."""
+    rows: NDArray[np.uint32]
+    """Row of the item in the catalogue."""
+    times_s: NDArray[np.int64]
+    """Unix seconds; 0 where the log has no times."""
+    markets: NDArray[np.uint16]
+    """`signals.bundle.market_column` of the play, or `NO_MARKET`."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def where(self, mask: NDArray[np.bool_]) -> "Events":
+        """Return the events that `mask` keeps, in their order."""
+        return Events(*(getattr(self, name)[mask] for name in Events.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """A whole log: its events, users and items."""
+
+    order: str
+    """ "time", "position" or "none"."""
+    events: Events
+    user_keys: NDArray[np.uint64]
+    """uint64 [u], strictly increasing."""
+    user_ids: list[str]
+    catalogue: Catalogue
+    unplayed_items: int
+    """Items of the items table that nobody played: not served until somebody does."""
+
+
+def read_event_log(directory: Path) -> EventLog:
+    """Read a log directory. Raises LogError, or what `read_log_summary` raises."""
+    summary = read_log_summary(directory)
+    with duckdb.connect() as db:
+        db.read_parquet(str(directory / "events.parquet")).create_view("events")
+        db.read_parquet(str(directory / "items.parquet")).create_view("items")
+        _rank_by_key(db, "user_id", "users")
+        _rank_by_key(db, "item_id", "played")
+        users = db.sql("SELECT key, id FROM users ORDER BY place").fetchnumpy()
+        return EventLog(
+            order=summary.order,
+            events=_read_events(db),
+            user_keys=users["key"],
+            user_ids=users["id"].tolist(),
+            catalogue=_read_catalogue(db),
+            unplayed_items=_count_unplayed(db),
+        )
+
+
+def _rank_by_key(db: duckdb.DuckDBPyConnection, column: str, table: str) -> None:
+    """Create `table` (id, key, place) of the distinct ids, places in key order."""
+    key = KEY_SQL.format(column="id")
+    db.sql(
+        f"CREATE TABLE {table} AS SELECT id, key, row_number() OVER (ORDER BY key) - 1 AS place "  # noqa: S608 - names are ours
+        f"FROM (SELECT id, {key} AS key FROM (SELECT DISTINCT {column} AS id FROM events))"
+    )
+    clash = db.sql(
+        f"SELECT list(id ORDER BY id) FROM {table} GROUP BY key HAVING count(*) > 1 LIMIT 1"  # noqa: S608 - names are ours
+    ).fetchall()
+    if clash:
+        raise LogError(f"{column}: {clash[0][0]} share one 64-bit key; rename one of them")
+
+
+def _read_events(db: duckdb.DuckDBPyConnection) -> Events:
+    columns = db.sql(
+        """
+        SELECT u.place::UINTEGER AS users, i.place::UINTEGER AS rows,
+               coalesce(e.timestamp, 0)::BIGINT AS times_s,
+               coalesce((ascii(e.market) - 65) * 26 + ascii(e.market[2]) - 65, 65535)::USMALLINT
+                   AS markets
+        FROM events e JOIN users u ON e.user_id = u.id JOIN played i ON e.item_id = i.id
+        ORDER BY u.place, e.position, e.timestamp, i.place
+        """
+    ).fetchnumpy()
+    return Events(*(columns[name] for name in Events.__slots__))
+
+
+def _read_catalogue(db: duckdb.DuckDBPyConnection) -> Catalogue:
+    columns = db.sql(
+        """
+            SELECT p.key, p.id, coalesce(i.title, '') AS title, coalesce(i.artist, '') AS artist,
+                   coalesce(i.genres, []) AS genres, coalesce(i.markets, []) AS markets
+            FROM played p LEFT JOIN items i ON p.id = i.item_id
+            ORDER BY p.place
+            """
+    ).fetchall()
+    keys, ids, titles, artists, genres, markets = (
+        zip(*columns, strict=True) if columns else ((),) * 6
+    )
+    return Catalogue(
+        keys=np.array(keys, dtype=np.uint64),
+        ids=list(ids),
+        titles=list(titles),
+        artists=list(artists),
+        genres=list(genres),
+        markets=list(markets),
+    )
+
+
+def _count_unplayed(db: duckdb.DuckDBPyConnection) -> int:
+    counted = db.sql(
+        "SELECT count(*) FROM items WHERE item_id NOT IN (SELECT id FROM played)"
+    ).fetchall()
+    return int(counted[0][0])

@@ -1,0 +1,196 @@
+"""Everything that a bundle looks up, built from the events up to one moment."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.embed import CONFIDENCE, DIMENSION, REGULARIZATION, embed
+from pipeline.event_log import Catalogue, EventLog, Events, LogError
+from pipeline.transitions import neighbour_lists
+from services.candidates.adapters.annoy_index import METRIC, write_annoy_index
+from services.ranker.domain.features import feature_names
+from signals.bundle import (
+    MARKET_COLUMNS,
+    NO_CODE,
+    ArrayView,
+    Embedding,
+    GenreNames,
+    Histories,
+    IndexedItems,
+    ItemKeys,
+    ItemStats,
+    ItemTexts,
+    ItemTraits,
+    MarketRights,
+    Neighbours,
+    Popularity,
+    market_column,
+)
+from signals.bundle_facts import BundleFacts
+
+RECENT_WINDOW_S = 7 * 86_400
+"""The newest part of a log that `recent_share` counts: one of every weekday."""
+
+GENRES_PER_ITEM = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A bundle without its model; every view has the same rows."""
+
+    facts: BundleFacts
+    keys: ItemKeys
+    texts: ItemTexts
+    traits: ItemTraits
+    genre_names: GenreNames
+    rights: MarketRights
+    embedding: Embedding
+    indexed: IndexedItems
+    neighbours: Neighbours
+    popularity: Popularity
+    stats: ItemStats
+    histories: Histories
+
+    def write(self, directory: Path) -> None:
+        """Write every view and the nearest-neighbour index into `directory`."""
+        for view in self._views():
+            view.write(directory)
+        write_annoy_index(directory, self.embedding.vectors, self.indexed.rows)
+
+    def _views(self) -> tuple[ArrayView, ...]:
+        values = (getattr(self, field.name) for field in fields(self))
+        return tuple(value for value in values if isinstance(value, ArrayView))
+
+
+def build_tables(events: Events, log: EventLog, *, as_of_s: int, seed: int) -> Tables:
+    """Return the tables of `log`'s catalogue as they are after `events`, a part of its events.
+
+    Rows are the catalogue's, whatever the part: an item that nobody has played yet has no vector,
+    no neighbours and the last places in popularity.
+    """
+    n_items = len(log.catalogue.keys)
+    embedding = embed(events, len(log.user_keys), n_items, seed=seed)
+    played = np.bincount(events.rows, minlength=n_items) > 0
+    embedding.vectors[~played] = 0
+    return Tables(
+        facts=_facts(events, log, as_of_s),
+        keys=ItemKeys(log.catalogue.keys),
+        texts=ItemTexts.of(log.catalogue.ids, log.catalogue.titles, log.catalogue.artists),
+        traits=_traits(log.catalogue),
+        genre_names=GenreNames.of(_genre_names(log.catalogue)),
+        rights=MarketRights(_rights(log.catalogue)[0]),
+        embedding=embedding,
+        indexed=IndexedItems(np.flatnonzero(played).astype(np.uint32)),
+        neighbours=neighbour_lists(events, n_items, order=log.order),
+        popularity=Popularity(_most_listeners_first(events, n_items)),
+        stats=_stats(events, n_items, as_of_s),
+        histories=_histories(events, log.user_keys),
+    )
+
+
+def _facts(events: Events, log: EventLog, as_of_s: int) -> BundleFacts:
+    return BundleFacts(
+        order=log.order,
+        as_of_s=as_of_s,
+        window_start_s=int(events.times_s.min(initial=as_of_s)),
+        recent_window_s=RECENT_WINDOW_S if log.order == "time" else 0,
+        items=len(log.catalogue.keys),
+        users=len(np.unique(events.users)),
+        events=len(events),
+        dimension=DIMENSION,
+        metric=METRIC,
+        als_confidence=CONFIDENCE,
+        als_regularization=REGULARIZATION,
+        features=feature_names(),
+    )
+
+
+def _traits(catalogue: Catalogue) -> ItemTraits:
+    codes = {name: code for code, name in enumerate(_genre_names(catalogue))}
+    genres = np.full((len(catalogue.ids), GENRES_PER_ITEM), NO_CODE, dtype=np.uint16)
+    for row, names in enumerate(catalogue.genres):
+        known = [codes[name] for name in names[:GENRES_PER_ITEM] if name in codes]
+        genres[row, : len(known)] = known
+    return ItemTraits(
+        artists=_codes(catalogue.artists, catalogue.ids),
+        recordings=_recordings(catalogue),
+        genres=genres,
+        rights=_rights(catalogue)[1],
+    )
+
+
+def _recordings(catalogue: Catalogue) -> NDArray[np.uint32]:
+    names = [
+        f"{title.casefold()}\0{artist.casefold()}" if title and artist else ""
+        for title, artist in zip(catalogue.titles, catalogue.artists, strict=True)
+    ]
+    return _codes(names, catalogue.ids)
+
+
+def _codes(names: Sequence[str], ids: Sequence[str]) -> NDArray[np.uint32]:
+    """Return equal codes for equal names; an empty name has a code of its own."""
+    distinct = [name or f"\0{item_id}" for name, item_id in zip(names, ids, strict=True)]
+    return np.unique(np.array(distinct, dtype=object), return_inverse=True)[1].astype(np.uint32)
+
+
+def _genre_names(catalogue: Catalogue) -> list[str]:
+    """Return the genres with most items, names in order; at most what a code can tell apart."""
+    counts = Counter(genre for genres in catalogue.genres for genre in genres)
+    most = sorted(counts, key=lambda name: (-counts[name], name))[:NO_CODE]
+    return sorted(most)
+
+
+def _rights(catalogue: Catalogue) -> tuple[NDArray[np.bool_], NDArray[np.uint16]]:
+    """Return the distinct sets of markets, bool [sets, 676], and each item's set, uint16 [n]."""
+    markets = [tuple(sorted(set(names))) for names in catalogue.markets]
+    sets = sorted({*markets, ()})
+    if len(sets) > NO_CODE:
+        raise LogError(f"markets: {len(sets)} distinct sets of markets; at most {NO_CODE}")
+    allowed = np.zeros((len(sets), MARKET_COLUMNS), dtype=np.bool_)
+    for place, names in enumerate(sets):
+        allowed[place, [market_column(name) for name in names]] = True
+    allowed[sets.index(())] = True  # no list means everywhere
+    place_of = {names: place for place, names in enumerate(sets)}
+    return allowed, np.array([place_of[names] for names in markets], dtype=np.uint16)
+
+
+def _most_listeners_first(events: Events, n_items: int) -> NDArray[np.uint32]:
+    pairs = np.unique(np.stack([events.users, events.rows]), axis=1)
+    listeners = np.bincount(pairs[1], minlength=n_items)
+    return np.lexsort((np.arange(n_items), -listeners)).astype(np.uint32)
+
+
+def _stats(events: Events, n_items: int, as_of_s: int) -> ItemStats:
+    plays = np.bincount(events.rows, minlength=n_items)
+    has_times = events.times_s > 0
+    recent = np.bincount(
+        events.rows[has_times & (events.times_s > as_of_s - RECENT_WINDOW_S)], minlength=n_items
+    )
+    rank = np.empty(n_items, dtype=np.float32)
+    rank[np.lexsort((np.arange(n_items), -plays))] = np.arange(n_items) / max(1, n_items - 1)
+    first_s = np.full(n_items, np.iinfo(np.int64).max)
+    np.minimum.at(first_s, events.rows[has_times], events.times_s[has_times])
+    return ItemStats(
+        share=_share(plays),
+        recent_share=_share(recent),
+        share_rank=rank,
+        first_played_s=np.where(first_s == np.iinfo(np.int64).max, 0, first_s),
+    )
+
+
+def _share(plays: NDArray[np.intp]) -> NDArray[np.float32]:
+    return (plays / max(1, int(plays.sum()))).astype(np.float32)
+
+
+def _histories(events: Events, user_keys: NDArray[np.uint64]) -> Histories:
+    users, starts = np.unique(events.users, return_index=True)
+    return Histories(
+        user_keys=user_keys[users],
+        offsets=np.append(starts, len(events)).astype(np.uint64),
+        rows=events.rows,
+        times_s=events.times_s,
+    )

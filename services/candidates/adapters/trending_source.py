@@ -1,0 +1,36 @@
+"""The `trending` source: a snapshot of what DynamoDB counts."""
+
+from pathlib import Path
+from typing import Self
+
+from meshkit.errors import DependencyUnavailable
+from services.candidates.domain.trending_candidates import Trends, trending_candidates
+from services.candidates.domain.values import Candidates, Query
+from signals.bundle import GenreNames, ItemKeys, ItemTraits
+
+
+class TrendingSource:
+    """Answers from a background snapshot, in rows of one bundle."""
+
+    def __init__(
+        self, trends: Trends, items: ItemKeys, traits: ItemTraits, genre_names: GenreNames
+    ) -> None:
+        self._trends = trends
+        self._items = items
+        self._traits = traits
+        self._genre_names = genre_names.names()
+
+    @classmethod
+    def open(cls, directory: Path, trends: Trends) -> Self:
+        """Map what this source reads of a verified bundle."""
+        return cls(
+            trends, ItemKeys.open(directory), ItemTraits.open(directory), GenreNames.open(directory)
+        )
+
+    def generate(self, query: Query) -> Candidates:
+        """Return the unseen items that trend. Raises DependencyUnavailable before a first read."""
+        if self._trends.age_s() is None:
+            raise DependencyUnavailable("trending has not been read from DynamoDB yet")
+        return trending_candidates(
+            query, self._trends, self._items, self._traits, self._genre_names
+        )

@@ -1,0 +1,50 @@
+"""History: what the mesh passes on of what a user played."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.gateway.domain.values import History, Rows
+from signals.bloom import build_filter
+
+MAX_PLAYS = 200
+"""Newest plays that travel with a request: 1.6 KB of columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plays:
+    """A user's plays as the history port answers them, oldest first."""
+
+    rows: Rows
+    times_s: NDArray[np.int64]
+    """int64, unix seconds; 0 where the log has no times."""
+
+
+class HistoryStore(Protocol):
+    """Knows what users played."""
+
+    async def plays(self, user_id: str) -> Plays:
+        """Return the plays of `user_id`; none for an unknown user."""
+        ...
+
+
+NO_PLAYS = Plays(np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.int64))
+
+
+def compose_history(
+    plays: Plays, seed_rows: Rows, item_keys: NDArray[np.uint64], now_s: float
+) -> History:
+    """Return the history of a request: stored plays, then its seed items (newest last).
+
+    Seed items are aged 0. A play in the future of `now_s`, as clocks disagree, is aged 0 too.
+    """
+    rows = np.concatenate([plays.rows, seed_rows])[::-1]
+    stored_ages = np.where(plays.times_s > 0, np.maximum(now_s - plays.times_s, 0.0), 0.0)
+    ages_s = np.concatenate([stored_ages, np.zeros(len(seed_rows))])[::-1]
+    return History(
+        rows=np.ascontiguousarray(rows[:MAX_PLAYS], dtype=np.uint32),
+        ages_s=ages_s[:MAX_PLAYS].astype(np.float32),
+        seen_filter=build_filter(item_keys[rows]),
+    )

@@ -1,0 +1,177 @@
+"""What the gateway is asked, what it learns on the way, and what it answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.uint32]
+Scores = NDArray[np.float32]
+
+
+class SourceStatus(Enum):
+    """What one source's answer was worth."""
+
+    OK = auto()
+    TIMEOUT = auto()
+    ERROR = auto()
+    SHED = auto()
+    STALE = auto()
+    DISABLED = auto()
+
+
+class RankedBy(Enum):
+    """What ordered the slate."""
+
+    MODEL = auto()
+    FALLBACK = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A valid request."""
+
+    user_id: str
+    """Empty for an anonymous caller."""
+    page_size: int
+    market: str
+    """ISO 3166-1 alpha-2, or empty."""
+    seed_item_ids: tuple[str, ...]
+    """What was just played, newest last."""
+    exclude_item_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a user played, as every source and the ranker see it."""
+
+    rows: Rows
+    """uint32 [h], newest first, at most `MAX_PLAYS`."""
+    ages_s: Scores
+    """float32 [h], seconds, >= 0."""
+    seen_filter: bytes
+    """Bloom filter (`signals.bloom`) of the keys of everything the user ever had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom a request is for, in rows of the pinned bundle."""
+
+    history: History
+    exclude_rows: Rows
+    market: str
+    ignored_item_ids: int
+    """Seed and exclude ids that the bundle does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAnswer:
+    """One source's answer, or why there is none."""
+
+    source: str
+    status: SourceStatus
+    rows: Rows
+    """uint32 [k], best first, each once; empty without an answer."""
+    scores: Scores
+    """float32 [k], finite."""
+    latency_s: float | None = None
+    data_age_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceColumn:
+    """What one source said of the merged candidates."""
+
+    ranks: Rows
+    """uint32 [c], from 1; 0 where the source did not propose the candidate."""
+    scores: Scores
+    """float32 [c]; 0 where the source did not propose the candidate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Candidates of all sources, each once, in merge order."""
+
+    rows: Rows
+    scores: Scores
+    """float32 [c], the merge score, not increasing."""
+    columns: Mapping[str, SourceColumn]
+    """By source name, for every source that answered."""
+
+    def take(self, places: NDArray[np.intp] | NDArray[np.bool_]) -> "Merged":
+        """Return the candidates at `places` (indices or a mask), in that order."""
+        columns = {
+            name: SourceColumn(column.ranks[places], column.scores[places])
+            for name, column in self.columns.items()
+        }
+        return Merged(self.rows[places], self.scores[places], columns)
+
+    def head(self, limit: int) -> "Merged":
+        """Return the first `limit` candidates."""
+        return self.take(np.arange(min(limit, len(self.rows))))
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What one filter took out."""
+
+    filter_name: str
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class RankerAnswer:
+    """The ranker's scores, or None and why."""
+
+    scores: Scores | None
+    failed: bool
+    """Asked, or meant to be asked, and no scores came."""
+    latency_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slate:
+    """The items of an answer, best first."""
+
+    rows: Rows
+    scores: Scores
+    places: NDArray[np.intp]
+    """intp [m]; place of each item in the ranked candidates, -1 for one that filled the page."""
+    not_selected: Rows
+    """Candidates that were ranked and did not make the page, in ranked order."""
+
+    @property
+    def filled(self) -> int:
+        """Items that came from the popularity list."""
+        return int((self.places < 0).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A slate, what it is worth, and everything that did not make it."""
+
+    bundle_version: str
+    subject: Subject
+    sources: tuple[SourceAnswer, ...]
+    """Every configured source, in configuration order."""
+    removed: tuple[Removed, ...]
+    """By filter, in the order that they ran."""
+    ranked: Merged
+    """What was ranked, in ranked order."""
+    ranker: RankerAnswer
+    slate: Slate
+    is_short: bool
+    """Fewer items than the page asked for."""
+
+    @property
+    def ranked_by(self) -> RankedBy:
+        """What ordered the slate."""
+        return RankedBy.FALLBACK if self.ranker.scores is None else RankedBy.MODEL
+
+    @property
+    def is_degraded(self) -> bool:
+        """A source was not OK, the ranker failed, or the page is short."""
+        every_source_ok = all(source.status is SourceStatus.OK for source in self.sources)
+        return not every_source_ok or self.ranker.failed or self.is_short

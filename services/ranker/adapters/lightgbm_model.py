@@ -1,0 +1,34 @@
+"""LightGBM: the bundle's model text behind `ScoringModel`."""
+
+from pathlib import Path
+from typing import Self
+
+import lightgbm as lgb
+import numpy as np
+from numpy.typing import NDArray
+
+FILE = "ranker.txt"
+
+
+class LightgbmModel:
+    """Scores with LightGBM itself, on the calling thread."""
+
+    def __init__(self, model_text: str, feature_names: tuple[str, ...]) -> None:
+        """Read the model. Raises ValueError when it was trained on other features."""
+        self._booster = lgb.Booster(model_str=model_text)
+        trained_on = tuple(self._booster.feature_name())
+        if trained_on != feature_names:
+            raise ValueError(
+                f"{FILE} was trained on {len(trained_on)} features that are not this program's "
+                f"{len(feature_names)}"
+            )
+
+    @classmethod
+    def open(cls, directory: Path, feature_names: tuple[str, ...]) -> Self:
+        """Read the model of a verified bundle."""
+        return cls((directory / FILE).read_text(), feature_names)
+
+    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return raw scores. One thread: LightGBM would otherwise take every core."""
+        scores = self._booster.predict(features, raw_score=True, num_threads=1)
+        return np.asarray(scores, dtype=np.float32)

@@ -1,0 +1,44 @@
+"""Item-to-item scores: what the neighbour lists of recent plays say of other items."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from signals.bundle import Neighbours
+
+
+def neighbour_scores(
+    neighbours: Neighbours, recent_rows: NDArray[np.uint32], weights: NDArray[np.float32]
+) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+    """Return every neighbour of the recent plays with its summed score, in row order.
+
+    score(j) = sum over recent plays i of weights[i] * neighbours(i, j). `recent_rows` and
+    `weights` are parallel, newest first. Returns rows uint32 [m] and scores float32 [m]; sums run
+    in float64 in a fixed order, so equal input gives equal bits.
+    """
+    listed = np.asarray(neighbours.rows[recent_rows])
+    scored = np.asarray(neighbours.scores[recent_rows]) * weights[:, None]
+    present = scored > 0
+    rows, inverse = np.unique(listed[present], return_inverse=True)
+    totals = np.bincount(inverse, weights=scored[present], minlength=len(rows))
+    return rows.astype(np.uint32), totals.astype(np.float32)
+
+
+def link_strengths(
+    neighbours: Neighbours, recent_rows: NDArray[np.uint32], candidates: NDArray[np.uint32]
+) -> NDArray[np.float32]:
+    """Return neighbours(i, j) for recent plays i and candidates j, float32 [recent, candidates].
+
+    Zero where j is not in i's list. `candidates` holds each row once, in any order.
+    """
+    strengths = np.zeros((len(recent_rows), len(candidates)), dtype=np.float32)
+    if not len(recent_rows) or not len(candidates):
+        return strengths
+    order = np.argsort(candidates, kind="stable")
+    ordered = candidates[order]
+    listed = np.asarray(neighbours.rows[recent_rows])
+    scored = np.asarray(neighbours.scores[recent_rows])
+    place = np.minimum(np.searchsorted(ordered, listed), len(candidates) - 1)
+    found = (ordered[place] == listed) & (scored > 0)
+    recent_index, list_index = np.nonzero(found)
+    strengths[recent_index, order[place[found]]] = scored[recent_index, list_index]
+    return strengths
