@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 
 import grpc
-import grpc_health.v1.health  # type: ignore[import-untyped]  # noqa: F401  registers the health checking that SERVICE_CONFIG asks for; its types are a package apart
 
 from meshkit.addresses import split_address
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from meshkit.errors import DependencyTimeout
 
 DEFAULT_MARGIN_S = 0.005  # what a handler needs to merge and send an answer after its last call
-NO_DEADLINE_S = 365 * 24 * 3600.0  # a sync server reports "no deadline" as centuries, aio as None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +29,11 @@ class Budget:
     ) -> "Budget":
         """Start now with `limit_s`, or with what the caller has left when that is less.
 
-        `caller_remaining_s` is the call context's `time_remaining()`; None, NaN and anything
-        beyond a year mean that the caller set no deadline.
+        `caller_remaining_s` is the call context's `time_remaining()`. A caller without deadline
+        shows as None on aio and as centuries on a sync server; both leave `limit_s`.
         """
-        allowed_s = limit_s
-        if caller_remaining_s is not None and caller_remaining_s <= NO_DEADLINE_S:
-            allowed_s = min(limit_s, caller_remaining_s)
-        return cls(monotonic() + max(allowed_s, 0.0), monotonic)
+        allowed_s = limit_s if caller_remaining_s is None else min(limit_s, caller_remaining_s)
+        return cls(monotonic() + allowed_s, monotonic)
 
     def remaining_s(self) -> float:
         """Return the seconds left, never below 0."""

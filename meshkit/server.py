@@ -1,7 +1,8 @@
 """The life of a server process: bind, load, serve, drain, leave.
 
-1. The port is bound and health answers NOT_SERVING; calls are refused with UNAVAILABLE.
-2. `register` and `warm` run. SIGTERM ends the process here at once.
+1. The port is bound and `register` adds the servicers.
+2. While `warm` runs, health answers NOT_SERVING and calls are refused with UNAVAILABLE. Until
+   here SIGTERM ends the process without further ado, with status 0.
 3. Health turns to SERVING, the address file appears, `on_ready` hears the address.
 4. SIGTERM or SIGINT: the address file goes, health turns to NOT_SERVING so that clients turn
    elsewhere, no new calls are taken, running ones get `drain_s`, `on_stop` runs, and the function
@@ -37,7 +38,7 @@ from meshkit.interceptors import AioServerInterceptor, CallGate, SyncServerInter
 
 DEFAULT_LISTEN = "127.0.0.1:0"  # never reachable from outside unless asked
 DEFAULT_MAX_WORKERS = 4  # a call is native code that holds a core; more threads only queue
-DEFAULT_DRAIN_S = 5.0  # beyond any call's deadline
+DEFAULT_DRAIN_S = 5.0  # as long as a patient caller waits
 SETTLE_S = 0.25  # clients hear NOT_SERVING within milliseconds and finish what they just sent
 LEAVE_S = 3.0  # for `on_stop` and the interpreter's own end
 POLL_S = 0.02

@@ -75,7 +75,7 @@ def inject() -> tuple[tuple[str, str], ...]:
 def extract(metadata: Iterable[tuple[str, str | bytes]] | None) -> Context:
     """Return the trace context that incoming call metadata carries; an empty one without."""
     texts = {key: value for key, value in metadata or () if isinstance(value, str)}
-    return _PROPAGATOR.extract(texts, context=Context())
+    return _PROPAGATOR.extract(texts)
 
 
 def current_ids() -> TraceIds:

@@ -3,6 +3,8 @@
 import asyncio
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[i
 
 from meshkit.channels import MAX_MESSAGE_BYTES, open_channel
 from meshkit.server import SERVER_OPTIONS
-from tests.integration.meshkit_children import DEADLINE_S, child
+from tests.integration.meshkit_children import DEADLINE_S, ROOT, child
 from tests.integration.meshkit_echo import ECHO, SERVICE
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -37,10 +39,10 @@ class Leaf:
 
 @contextmanager
 def leaf(name: str) -> Iterator[Leaf]:
-    """Serve `Echo`, which answers with `name`, the caller's address and the request's size."""
+    """Serve `Echo`: `name` and the caller's address, filled up to the request's size."""
 
     def echo(request: bytes, context: Any) -> bytes:
-        return f"{name} {context.peer()} {len(request)}".encode()
+        return f"{name} {context.peer()}".ljust(len(request)).encode()
 
     methods: dict[str, Any] = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
     checks = health.HealthServicer()
@@ -66,7 +68,7 @@ async def call(channel: Any, request: bytes = b"") -> bytes:
 
 
 async def echo(channel: Any, request: bytes = b"") -> list[str]:
-    """Return the words of one leaf's answer: its name, the caller's address, the size."""
+    """Return the words of one leaf's answer: its name and the caller's address."""
     return (await call(channel, request)).decode().split()
 
 
@@ -120,6 +122,26 @@ def test_a_server_that_is_not_serving_gets_no_calls_until_it_is(pair: tuple[Leaf
     asyncio.run(check())
 
 
+def test_health_is_checked_without_any_import_by_the_caller(pair: tuple[Leaf, Leaf]) -> None:
+    serving, other = pair
+    other.report(NOT_SERVING)
+    program = f"""
+import asyncio
+from meshkit.channels import open_channel
+async def main():
+    async with open_channel(["{serving.address}", "{other.address}"]) as channel:
+        for _ in range(10):
+            print((await channel.unary_unary("{ECHO}")(b"", timeout=10)).decode().split()[0])
+asyncio.run(main())
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+
+    assert done.stdout.split() == ["a"] * 10
+
+
 def test_with_no_server_serving_a_call_fails_at_once(pair: tuple[Leaf, Leaf]) -> None:
     for each in pair:
         each.report(NOT_SERVING)
@@ -157,11 +179,11 @@ def test_a_host_name_is_resolved(pair: tuple[Leaf, Leaf]) -> None:
 def test_messages_up_to_the_limit_pass_and_larger_ones_do_not(pair: tuple[Leaf, Leaf]) -> None:
     async def check() -> None:
         async with open_channel([pair[0].address]) as channel:
-            answer = await echo(channel, bytes(MAX_MESSAGE_BYTES))
+            answer = await call(channel, bytes(MAX_MESSAGE_BYTES))
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await echo(channel, bytes(MAX_MESSAGE_BYTES + 1))
+                await call(channel, bytes(MAX_MESSAGE_BYTES + 1))
 
-        assert answer[2] == str(MAX_MESSAGE_BYTES)
+        assert len(answer) == MAX_MESSAGE_BYTES
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
     asyncio.run(check())

@@ -1,6 +1,7 @@
 """The life of real server processes, sync and aio alike."""
 
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # types are a package apart
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from meshkit.addresses import split_address
 from tests.integration.meshkit_children import DEADLINE_S, Child, child, free_port, wait_until
 from tests.integration.meshkit_echo import ECHO, HOLD, SERVICE
 
@@ -41,6 +43,12 @@ def check(channel: grpc.Channel, service: str = "") -> int:
 def call(channel: Any, method: str, request: bytes) -> bytes:
     answer: bytes = channel.unary_unary(method)(request, timeout=DEADLINE_S, wait_for_ready=True)
     return answer
+
+
+def is_listening(address: str) -> bool:
+    host, port = split_address(address)
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
 
 
 def held_call(channel: Any, held: Path) -> Any:
@@ -83,7 +91,8 @@ def test_sigterm_lets_running_calls_end_and_exits_with_0(kind: str, tmp_path: Pa
     environment = {"ECHO_STOPPED": str(stopped), "RECMESH_DRAIN_S": "60"}
     with child(tmp_path, kind, **environment) as server:
         server.wait_until_serving()
-        with grpc.insecure_channel(server.address) as channel:
+        address = server.address
+        with grpc.insecure_channel(address) as channel:
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
             statuses = (answer.status for answer in watch)
             first_status = next(statuses)
@@ -91,7 +100,7 @@ def test_sigterm_lets_running_calls_end_and_exits_with_0(kind: str, tmp_path: Pa
 
             server.process.send_signal(signal.SIGTERM)
             second_status = next(statuses)
-            wait_until(lambda: not server.address_file.exists())
+            wait_until(lambda: not is_listening(address))
             was_running = not running_call.done()
             held.unlink()
             answer = running_call.result()
@@ -102,6 +111,7 @@ def test_sigterm_lets_running_calls_end_and_exits_with_0(kind: str, tmp_path: Pa
     assert answer == b"let go"
     assert status == 0, server.errors.read_text()
     assert stopped.exists()
+    assert not server.address_file.exists()
 
 
 @KINDS
