@@ -176,6 +176,18 @@ def test_concurrent_adds_lose_nothing(store: TrendingStore) -> None:
     assert read_one(store) == keyed({"a": 20, "b": 40})
 
 
+def test_live_counts_of_every_bucket_are_found(store: TrendingStore) -> None:
+    buckets = [BUCKET - 1, BUCKET]
+    for _ in range(12):
+        for bucket in buckets:
+            store.add([counts_of({"a": 1}, bucket=bucket)])
+
+    store.roll_up([GLOBAL], buckets, now_s=NOW_S)
+
+    tops = store.read_segment(GLOBAL, NOW_S)
+    assert [counts_by_key(top) for top in tops] == [keyed({"a": 12})] * 2
+
+
 def test_a_top_holds_the_highest_counts_only(store: TrendingStore) -> None:
     counts = {f"item-{number:04}": number + 1 for number in range(TOP_ITEMS + 120)}
     store.put_counts([counts_of(counts)], loader="log")
@@ -376,10 +388,13 @@ def test_rows_left_unprocessed_again_and_again_fail_as_throttled(
             store.put_counts([counts_of({"a": 1})], loader="log")
 
 
-def test_a_broken_off_load_changes_nothing(client: Any, tables: TrendingTables) -> None:
+@pytest.mark.parametrize("spared", [0, 1])
+def test_a_broken_off_load_changes_nothing(
+    client: Any, tables: TrendingTables, spared: int
+) -> None:
     store = DynamodbTrendingStore(client, client, tables)
     store.put_counts([counts_of({"a": 1})], loader="log")
-    with UnprocessedProxy(client.meta.endpoint_url, refusals=1_000) as proxy:
+    with UnprocessedProxy(client.meta.endpoint_url, refusals=1_000, spared=spared) as proxy:
         slow = dynamodb_client(proxy.endpoint, read_timeout_s=BULK_READ_TIMEOUT_S)
         failing = DynamodbTrendingStore(slow, slow, tables, first_pause_s=0.001)
         load = [counts_of({"b": 5}), counts_of({"b": 5}, segment=GERMANY)]
@@ -391,14 +406,31 @@ def test_a_broken_off_load_changes_nothing(client: Any, tables: TrendingTables) 
     assert read_one(store) == keyed({"a": 1})
 
 
-def test_a_damaged_row_is_named(
-    client: Any, tables: TrendingTables, dynamodb_store: MakeStore
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        ({"row_format": {"N": "2"}}, "format 2"),
+        ({"item_keys": {"B": b"12345678" * 2}}, "2 keys but 1 counts"),
+        ({"item_keys": {"B": b"123"}}, "buffer size"),
+        ({"rolled_at": {"S": "now"}}, "KeyError"),
+    ],
+)
+def test_a_damaged_top_is_named(
+    client: Any,
+    tables: TrendingTables,
+    dynamodb_store: MakeStore,
+    damage: dict[str, Any],
+    fault: str,
 ) -> None:
-    row = {"pk": {"S": GLOBAL.key}, "sk": {"N": str(BUCKET)}, "row_format": {"N": "2"}}
-    client.put_item(TableName=tables.top, Item=row)
+    store = dynamodb_store()
+    store.put_counts([counts_of({"a": 1})], loader="log")
+    roll_up(store)
+    key = {"pk": {"S": GLOBAL.key}, "sk": {"N": str(BUCKET)}}
+    row = client.get_item(TableName=tables.top, Key=key)["Item"]
+    client.put_item(TableName=tables.top, Item={**row, **damage})
 
-    with pytest.raises(TrendingRowInvalidError, match=str(BUCKET)):
-        dynamodb_store().read_segment(GLOBAL, NOW_S)
+    with pytest.raises(TrendingRowInvalidError, match=rf"\*#\*, bucket {BUCKET}: .*{fault}"):
+        store.read_segment(GLOBAL, NOW_S)
 
 
 @pytest.mark.parametrize("expires", [True, False])

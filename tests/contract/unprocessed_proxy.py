@@ -11,16 +11,20 @@ from urllib.parse import urlsplit
 class UnprocessedProxy:
     """Passes requests on to `endpoint`, but of `refusals` batches only the first half.
 
+    The first `spared` batches are passed on whole.
     A batch of one is refused whole. `is_silent` takes requests and never answers.
     """
 
-    def __init__(self, endpoint: str, *, refusals: int, is_silent: bool = False) -> None:
+    def __init__(
+        self, endpoint: str, *, refusals: int, spared: int = 0, is_silent: bool = False
+    ) -> None:
         self.refused = 0
         self.requests = 0
         self.closing = threading.Event()
         self.is_silent = is_silent
         self.target = urlsplit(endpoint).netloc
         self._refusals = refusals
+        self._spared = spared
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -45,7 +49,8 @@ class UnprocessedProxy:
 
     def refuse(self) -> bool:
         with self._lock:
-            if self.refused >= self._refusals:
+            self._spared -= 1
+            if self._spared >= 0 or self.refused >= self._refusals:
                 return False
             self.refused += 1
             return True

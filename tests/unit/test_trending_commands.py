@@ -72,6 +72,9 @@ def test_a_log_that_ended_long_ago_is_loaded_as_of_its_end(
     store = DynamodbTrendingStore.connect(endpoint, TrendingTables("ended"))
     tops = store.read_segment(GLOBAL, ENDED_AT_S)
     assert [top.keys.tolist() for top in tops if len(top.keys)] == [[item_key("a")]]
+    rows = dynamodb_client(endpoint).scan(TableName="ended_trend_counts")["Items"]
+    assert rows
+    assert not any("expires_at" in row for row in rows)
 
 
 def test_a_window_without_events_fails_and_names_the_other_clock(endpoint: str, log: Path) -> None:

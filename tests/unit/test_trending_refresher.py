@@ -1,5 +1,6 @@
 """The trending refresher: what it reads, when, and what it does while the store is down."""
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -188,8 +189,11 @@ def test_a_store_that_is_down_is_left_alone_whatever_is_wanted(store: FaultyStor
     with make_refresher(store, first_backoff_s=FOREVER_S) as refresher:
         eventually(lambda: len(store.reads) == 1)
 
-        for number in range(100):
+        # That nothing happens can only be waited for; a pause too short hides a fault, and never
+        # makes one up.
+        for number in range(50):
             refresher.want([Segment(f"market-{number}")])
+            threading.Event().wait(0.002)
 
     assert store.reads == [GLOBAL]
 
@@ -245,6 +249,20 @@ def test_no_more_segments_are_held_than_the_limit_and_the_latest_win(store: Faul
 
     held = set(refresher.snapshot().segments)
     assert held == {GLOBAL, *segments[-(MAX_SEGMENTS - 1) :]}
+
+
+def test_a_segment_wanted_again_outlasts_those_wanted_once(store: FaultyStore) -> None:
+    refresher = make_refresher(store)
+    refresher.want([ROCK])
+    refresher.want([Segment(f"market-{number}") for number in range(MAX_SEGMENTS - 2)])
+
+    refresher.want([ROCK])
+    refresher.want([Segment("one more")])
+
+    with refresher:
+        eventually(lambda: keys_of(refresher, ROCK) == [2])
+    assert len(refresher.snapshot().segments) == MAX_SEGMENTS
+    assert keys_of(refresher, Segment("market-0")) is None
 
 
 def test_closing_ends_the_thread_and_keeps_the_snapshot(store: FaultyStore) -> None:
