@@ -1,0 +1,1 @@
+"""Import of interaction logs: one file a layout, one registry, one set of checks for all."""
