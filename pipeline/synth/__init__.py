@@ -1,0 +1,1 @@
+"""A synthetic music world: tastes, a catalogue, listeners and what they play, from one seed."""
