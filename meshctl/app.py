@@ -15,7 +15,6 @@ COMMANDS: Mapping[str, str] = {
     "demo": "meshctl.demo:demo",
     "data": "meshctl.data:app",
     "train": "meshctl.train:train",
-    "bundle": "meshctl.bundle:app",
     "up": "meshctl.up:up",
     "status": "meshctl.status:status",
     "source": "meshctl.source:app",

@@ -78,11 +78,17 @@ def synth_command(
     force: Force = False,
 ) -> None:
     """Synthesise a music world: tastes, scenes, artists, releases, sessions."""
-    with _plain_errors(), _late_progress("Synthesising", total=1.0) as progress:
+    with _plain_errors():
+        synthesise(SynthSettings(users, items, days, seed, events_per_user), out, replace=force)
+
+
+def synthesise(settings: SynthSettings, out: Path, *, replace: bool) -> None:
+    """Make a world with a progress bar, and show what it holds."""
+    with _late_progress("Synthesising", total=1.0) as progress:
         summary = synthesise_log(
-            SynthSettings(users, items, days, seed, events_per_user),
+            settings,
             out,
-            replace=force,
+            replace=replace,
             on_progress=lambda share: progress.update(progress.task_ids[0], completed=share),
         )
     _show(summary, out)

@@ -10,7 +10,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -152,6 +153,15 @@ class BundleStore:
         _sync(staging)
         staging.replace(self.root / POINTER)
         _sync(self.root)
+
+
+@contextmanager
+def readable(bundle: Bundle) -> Iterator[None]:
+    """Turn what goes wrong while a bundle's files are opened into a BundleError that names it."""
+    try:
+        yield
+    except (OSError, ValueError) as exc:
+        raise BundleError(f"{bundle.path} cannot be served: {exc}") from exc
 
 
 def _read_manifest(path: Path) -> Manifest:

@@ -78,11 +78,15 @@ def read_environment(cls: type[T], environ: Mapping[str, str], prefix: str = PRE
 
 
 @contextmanager
-def explained_exit() -> Iterator[None]:
-    """End the process with status 1 and the message, not a traceback, on a `ConfigError`."""
+def explained_exit(*also: type[Exception]) -> Iterator[None]:
+    """End the process with status 1 and the message, not a traceback.
+
+    Catches `ConfigError` and what the caller names beside it.
+    """
+    explained: tuple[type[Exception], ...] = (ConfigError, *also)
     try:
         yield
-    except ConfigError as error:
+    except explained as error:
         raise SystemExit(f"error: {error}") from None
 
 

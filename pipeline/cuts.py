@@ -67,7 +67,7 @@ def _time_cuts(log: EventLog) -> Cuts:
         test=test,
         whole=Cut(log.events, log.events.where(times < 0), end_s),
         description=(
-            f"by time: tested on the last {window_s / 86_400:g} days, trained on the "
+            f"by time: tested on the last {window_s / 86_400:.3g} days, trained on the "
             f"{TIME_TRAINING_CUTS} windows of that length before them"
         ),
     )

@@ -13,10 +13,6 @@ KEY_SQL = "('0x' || md5({column})[1:16])::UBIGINT"
 """`signals.keys.item_key` in SQL."""
 
 
-NO_MARKET = 0xFFFF
-"""Market of a play that names none."""
-
-
 class LogError(Exception):
     """A log that cannot be trained on; the message says why."""
 
@@ -45,7 +41,7 @@ class Events:
     times_s: NDArray[np.int64]
     """Unix seconds; 0 where the log has no times."""
     markets: NDArray[np.uint16]
-    """`signals.bundle.market_column` of the play, or `NO_MARKET`."""
+    """`signals.bundle.market_column` of the play, or `signals.bundle.NO_MARKET`."""
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -4,7 +4,7 @@ Sources, merging, filters, features and re-ranking are the services' own; only t
 missing. What it answers for a user is what the running mesh answers from the same bundle.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.tables import Tables
+from pipeline.trending_counts import snapshot_of
 from services.candidates.adapters.ann_source import AnnSource
 from services.candidates.adapters.similar_source import SimilarSource
 from services.candidates.adapters.trending_source import TrendingSource
@@ -44,7 +45,7 @@ class FixedTrends:
         """Return the snapshot."""
         return self.fixed
 
-    def want(self, segments: list[Segment]) -> None:
+    def want(self, segments: Sequence[Segment]) -> None:
         """Do nothing: every segment is held."""
 
     def age_s(self) -> float:
@@ -62,9 +63,11 @@ class OfflineMesh:
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
-    def over(cls, tables: Tables, directory: Path, trends: TrendingSnapshot) -> Self:
+    def over(cls, tables: Tables, directory: Path) -> Self:
         """Write `tables` into `directory` and open what the sources read, as they do."""
         tables.write(directory)
+        names = tables.genre_names.names()
+        trends = snapshot_of(tables.trends, tables.keys, names, tables.facts.as_of_s)
         return cls(
             tables=tables,
             sources={

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.embed import CONFIDENCE, DIMENSION, REGULARIZATION, embed
 from pipeline.event_log import Catalogue, EventLog, Events, LogError
 from pipeline.transitions import neighbour_lists
+from pipeline.trending_counts import count_trends
 from services.candidates.adapters.annoy_index import METRIC, write_annoy_index
 from services.ranker.domain.features import feature_names
 from signals.bundle import (
@@ -28,6 +29,7 @@ from signals.bundle import (
     MarketRights,
     Neighbours,
     Popularity,
+    TrendCounts,
     market_column,
 )
 from signals.bundle_facts import BundleFacts
@@ -54,6 +56,7 @@ class Tables:
     popularity: Popularity
     stats: ItemStats
     histories: Histories
+    trends: TrendCounts
 
     def write(self, directory: Path) -> None:
         """Write every view and the nearest-neighbour index into `directory`."""
@@ -76,11 +79,12 @@ def build_tables(events: Events, log: EventLog, *, as_of_s: int, seed: int) -> T
     embedding = embed(events, len(log.user_keys), n_items, seed=seed)
     played = np.bincount(events.rows, minlength=n_items) > 0
     embedding.vectors[~played] = 0
+    traits = _traits(log.catalogue)
     return Tables(
         facts=_facts(events, log, as_of_s),
         keys=ItemKeys(log.catalogue.keys),
         texts=ItemTexts.of(log.catalogue.ids, log.catalogue.titles, log.catalogue.artists),
-        traits=_traits(log.catalogue),
+        traits=traits,
         genre_names=GenreNames.of(_genre_names(log.catalogue)),
         rights=MarketRights(_rights(log.catalogue)[0]),
         embedding=embedding,
@@ -89,6 +93,7 @@ def build_tables(events: Events, log: EventLog, *, as_of_s: int, seed: int) -> T
         popularity=Popularity(_most_listeners_first(events, n_items)),
         stats=_stats(events, n_items, as_of_s),
         histories=_histories(events, log.user_keys),
+        trends=count_trends(events, traits.genres, order=log.order, as_of_s=as_of_s),
     )
 
 

@@ -45,7 +45,7 @@ def contains(filter_bytes: bytes, keys: NDArray[np.uint64]) -> NDArray[np.bool_]
     packed = np.frombuffer(filter_bytes, dtype=np.uint8)
     positions = _positions(keys, len(packed) * 8)
     hits = (packed[positions >> np.uint64(3)] >> (positions & np.uint64(7)).astype(np.uint8)) & 1
-    return hits.all(axis=0)
+    return np.asarray(hits.all(axis=0))
 
 
 def check_filter(filter_bytes: bytes) -> None:

@@ -19,6 +19,9 @@ from signals.keys import item_keys
 NO_CODE = 0xFFFF
 """Genre code of "none"; names are fewer than this."""
 
+NO_MARKET = 0xFFFF
+"""Market column of "none"."""
+
 
 @dataclass(frozen=True, slots=True)
 class ArrayView:
@@ -194,6 +197,23 @@ class ItemStats(ArrayView):
     """float32 [n], 0 for the most played item to 1 for the least."""
     first_played_s: NDArray[np.int64]
     """int64 [n], unix seconds; 0 where the log has no times."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrendCounts(ArrayView):
+    """Listeners per segment, bucket and item as of the bundle: what fills a fresh DynamoDB.
+
+    Parallel columns; segments by listening, everywhere first, then buckets oldest first, then
+    items by listeners.
+    """
+
+    markets: NDArray[np.uint16]
+    """`market_column`, or `NO_MARKET` for all markets together."""
+    genres: NDArray[np.uint16]
+    """Genre code, or `NO_CODE` for all genres together."""
+    buckets: NDArray[np.int64]
+    rows: NDArray[np.uint32]
+    counts: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

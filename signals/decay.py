@@ -11,4 +11,4 @@ def recency_weights(length: int, scale: float) -> NDArray[np.float32]:
     says more than how long ago it was. An infinite `scale` weighs all alike, for logs without
     order.
     """
-    return np.exp(-np.arange(length, dtype=np.float32) / np.float32(scale))
+    return np.asarray(np.exp(-np.arange(length, dtype=np.float32) / np.float32(scale)))

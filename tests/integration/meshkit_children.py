@@ -1,6 +1,7 @@
 """Real server processes for tests of meshkit, none of which outlives its test."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -33,7 +34,13 @@ class Child:
         assert self.process.poll() is None, self.errors.read_text()
 
     def exit_status(self) -> int:
-        return self.process.wait(DEADLINE_S)
+        """Wait for the end; on a process that hangs, fail with the stack of each thread."""
+        try:
+            return self.process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait(DEADLINE_S)
+            raise AssertionError(f"{self.kind} hangs: {self.errors.read_text()}") from None
 
 
 @contextmanager
@@ -41,12 +48,12 @@ def child(directory: Path, kind: str, name: str = "a", **environment: str) -> It
     """Start `meshkit_echo`; kill it at the end if it still runs."""
     address_file = directory / f"{name}.address"
     errors = directory / f"{name}.errors"
-    settings = {"RECMESH_ADDRESS_FILE": str(address_file), **environment}
+    settings = {"RECMESH_ADDRESS_FILE": str(address_file), "PYTHONFAULTHANDLER": "1"}
     with errors.open("wb") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", PROGRAM, kind, name],
             cwd=ROOT,
-            env={**os.environ, **settings},
+            env={**os.environ, **settings, **environment},
             stderr=stderr,
         )
     try:

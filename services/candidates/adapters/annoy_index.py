@@ -1,6 +1,7 @@
 """Annoy: nearest items by the angle between vectors, memory-mapped."""
 
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from annoy import AnnoyIndex as Annoy
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from signals.bundle import IndexedItems
 
 FILE = "annoy.index"
-METRIC = "angular"
+METRIC: Final = "angular"
 """Annoy's `dot` found 20 % of the true neighbours of ALS vectors where angular found 83 %."""
 
 TREES = 20

@@ -62,9 +62,8 @@ def trending_candidates(
     trends.want(segments_for(query.market, genres))
     age_s = trends.age_s()
     keys, scores = blend(trends.snapshot(), query.market, genres, BLENDED_ITEMS)
-    rows = items.rows_of_keys(keys)
-    known = rows >= 0
-    rows, scores = rows[known].astype(np.uint32), scores[known]
+    found = items.rows_of_keys(keys)
+    rows, scores = found[found >= 0].astype(np.uint32), scores[found >= 0]
     places = np.flatnonzero(is_unseen(query, rows, items.keys))[: query.limit]
     return Candidates(
         rows[places],

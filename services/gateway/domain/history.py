@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 
 from services.gateway.domain.values import History, Rows
 from signals.bloom import build_filter
-
-MAX_PLAYS = 200
-"""Newest plays that travel with a request: 1.6 KB of columns."""
+from signals.limits import MAX_HISTORY_PLAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ def compose_history(
     stored_ages = np.where(plays.times_s > 0, np.maximum(now_s - plays.times_s, 0.0), 0.0)
     ages_s = np.concatenate([stored_ages, np.zeros(len(seed_rows))])[::-1]
     return History(
-        rows=np.ascontiguousarray(rows[:MAX_PLAYS], dtype=np.uint32),
-        ages_s=ages_s[:MAX_PLAYS].astype(np.float32),
+        rows=np.ascontiguousarray(rows[:MAX_HISTORY_PLAYS], dtype=np.uint32),
+        ages_s=ages_s[:MAX_HISTORY_PLAYS].astype(np.float32),
         seen_filter=build_filter(item_keys[rows]),
     )

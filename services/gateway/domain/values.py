@@ -48,7 +48,7 @@ class History:
     """What a user played, as every source and the ranker see it."""
 
     rows: Rows
-    """uint32 [h], newest first, at most `MAX_PLAYS`."""
+    """uint32 [h], newest first, at most `signals.limits.MAX_HISTORY_PLAYS`."""
     ages_s: Scores
     """float32 [h], seconds, >= 0."""
     seen_filter: bytes

@@ -1,0 +1,91 @@
+"""Evaluation: the slate as served against each part of it alone and against popularity."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.metrics import METRICS, ListQuality, list_quality
+from pipeline.offline_mesh import OfflineMesh, ranking_query
+from services.gateway.domain.recommend import reorder
+from services.gateway.domain.rerank import select
+from services.gateway.domain.values import Rows
+from services.ranker.domain.rank import rank
+from services.ranker.domain.values import ScoringModel
+
+LIST_LENGTH = 100
+"""Length of every list that is measured: what recall@100 looks at."""
+COVERAGE_DEPTH = 20
+
+RANKED, MERGED, POPULARITY = "ranked", "merge order", "popularity"
+
+
+@dataclass(frozen=True, slots=True)
+class MethodQuality:
+    """Means over the evaluated users of one method."""
+
+    method: str
+    ndcg_10: float
+    ndcg_20: float
+    hit_10: float
+    recall_20: float
+    recall_100: float
+    catalogue_coverage: float
+    """Share of the catalogue that stands in the first 20 of any list."""
+
+    def to_json(self) -> dict[str, float | str]:
+        """Return a JSON object."""
+        return asdict(self)
+
+
+def evaluate(
+    mesh: OfflineMesh, model: ScoringModel, users: Iterable[tuple[int, Rows]]
+) -> tuple[MethodQuality, ...]:
+    """Return the quality of every method over `users` (user key, new items played after the cut).
+
+    Every list leaves out what the user has had. The ranked one is the slate as the gateway would
+    answer it, artist cap included.
+    """
+    qualities: dict[str, list[ListQuality]] = {}
+    shown: dict[str, set[int]] = {}
+    for key, targets in users:
+        for method, rows in lists_of(mesh, model, key).items():
+            qualities.setdefault(method, []).append(list_quality(rows[:LIST_LENGTH], targets))
+            shown.setdefault(method, set()).update(rows[:COVERAGE_DEPTH].tolist())
+    n_items = mesh.tables.facts.items
+    return tuple(
+        MethodQuality(
+            method=method,
+            catalogue_coverage=len(shown[method]) / n_items,
+            **{metric: _mean(of_method, metric) for metric in METRICS},
+        )
+        for method, of_method in qualities.items()
+    )
+
+
+def lists_of(mesh: OfflineMesh, model: ScoringModel, user_key: int) -> dict[str, Rows]:
+    """Return every method's list for one user, best first."""
+    history = mesh.history(user_key)
+    answers = mesh.ask_sources(history)
+    candidates = mesh.candidates(history, answers)
+    scores = rank(ranking_query(candidates, history), mesh.item_tables(), model)
+    ranked = reorder(candidates, scores)
+    return {
+        RANKED: ranked.rows[select(ranked, LIST_LENGTH, mesh.rules)],
+        MERGED: candidates.rows,
+        **{answer.source: answer.rows for answer in answers},
+        POPULARITY: _popular(mesh, user_key),
+    }
+
+
+def _popular(mesh: OfflineMesh, user_key: int) -> Rows:
+    popular = mesh.tables.popularity.rows
+    played, _ = mesh.tables.histories.of(user_key)
+    head = popular[: LIST_LENGTH + len(played)]
+    return head[~np.isin(head, played)]
+
+
+def _mean(qualities: list[ListQuality], metric: str) -> float:
+    values: NDArray[np.float64] = np.array([getattr(quality, metric) for quality in qualities])
+    return float(values.mean())

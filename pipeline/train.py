@@ -1,0 +1,192 @@
+"""Train: from a log directory to a published bundle, in named steps."""
+
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, Protocol, TypeVar, get_args
+
+from meshkit.bundles import Bundle, BundleStore
+from pipeline.cuts import Cut, Cuts, cut_log
+from pipeline.evaluate import MethodQuality, evaluate
+from pipeline.event_log import EventLog, LogError, read_event_log
+from pipeline.offline_mesh import OfflineMesh
+from pipeline.tables import Tables, build_tables
+from pipeline.train_ranker import (
+    MAX_GROUPS,
+    MIN_HISTORY,
+    Group,
+    collect_groups,
+    train_ranker,
+    users_of,
+)
+from services.ranker.adapters.lightgbm_model import FILE as MODEL_FILE
+from services.ranker.adapters.lightgbm_model import LightgbmModel
+from services.ranker.domain.features import FEATURE_GROUPS, feature_names
+
+REPORT_FILE = "report.json"
+LIBRARIES = ("annoy", "implicit", "lightgbm", "numpy")
+MAX_TESTED_USERS = 10_000
+
+Holdout = Literal["none", "last", "week"]
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Shows what training does; every method may do nothing."""
+
+    def step(self, description: str) -> AbstractContextManager[None]:
+        """Show that one step runs, for as long as the block does."""
+        ...
+
+    def track(self, things: Sequence[T], description: str) -> Iterable[T]:
+        """Yield `things` and show how many are done."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the evaluation found."""
+
+    cuts: str
+    """How the log was cut."""
+    users: int
+    """Users that were evaluated: at least `MIN_HISTORY` plays before the cut, a new item after."""
+    methods: tuple[MethodQuality, ...]
+    notes: tuple[str, ...]
+    """What a reader of the figures must know."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return {
+            "cuts": self.cuts,
+            "users": self.users,
+            "min_history": MIN_HISTORY,
+            "methods": [method.to_json() for method in self.methods],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The result of training."""
+
+    bundle: Bundle
+    report: Report
+
+
+def train(
+    directory: Path,
+    store: BundleStore,
+    *,
+    holdout: Holdout,
+    seed: int,
+    now: datetime,
+    progress: Progress,
+) -> Trained:
+    """Train on a log directory and publish the bundle.
+
+    The ranker learns from the training cuts and is evaluated at the test cut. What is published
+    has every table rebuilt on the whole log, or as of the test cut with a holdout. Raises LogError
+    or LogDirectoryError for a log that cannot be trained on.
+    """
+    with progress.step("reading the log"):
+        log = read_event_log(directory)
+        cuts = cut_log(log, seed=seed)
+        check_holdout(holdout, log.order)
+    course = Course(log, cuts, seed, progress)
+    model_text = course.train_ranker()
+    tested = course.tables_at(cuts.test, "tables as of the test cut")
+    report = course.evaluate(tested, model_text)
+    tables = tested
+    if holdout == "none":
+        tables = course.tables_at(cuts.whole, "tables of the whole log")
+    with progress.step("publishing"):
+        bundle = publish(store, tables, model_text, report, now=now)
+    return Trained(bundle, report)
+
+
+def check_holdout(holdout: Holdout, order: str) -> None:
+    """Raise LogError when a log of this order cannot hold that back."""
+    fits = {"none": True, "week": order == "time", "last": order != "time"}
+    if not fits[holdout]:
+        held = "its last plays" if holdout == "last" else "a week"
+        raise LogError(
+            f"--holdout {holdout}: a log with order {order!r} cannot hold back {held}; use "
+            f"--holdout {'week' if order == 'time' else 'last'}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """One training run over one log."""
+
+    log: EventLog
+    cuts: Cuts
+    seed: int
+    progress: Progress
+
+    def tables_at(self, cut: Cut, description: str) -> Tables:
+        """Return the tables as of `cut`."""
+        with self.progress.step(description):
+            return build_tables(cut.before, self.log, as_of_s=cut.as_of_s, seed=self.seed)
+
+    def train_ranker(self) -> str:
+        """Return the text of a model trained on the candidates of every training cut."""
+        groups = [
+            self._groups_at(cut, f"training cut {number} of {len(self.cuts.training)}")
+            for number, cut in enumerate(self.cuts.training, start=1)
+        ]
+        with self.progress.step("training the ranker"):
+            return train_ranker(groups, seed=self.seed)
+
+    def evaluate(self, tables: Tables, model_text: str) -> Report:
+        """Return the quality of the model and of everything that it is compared with."""
+        model = LightgbmModel(model_text, feature_names())
+        with TemporaryDirectory(prefix="recmesh-") as scratch:
+            mesh = OfflineMesh.over(tables, Path(scratch))
+            users = users_of(
+                mesh, self.cuts.test, self.log.user_keys, limit=MAX_TESTED_USERS, seed=self.seed
+            )
+            methods = evaluate(mesh, model, self.progress.track(users, "evaluating"))
+        return Report(self.cuts.description, len(users), methods, tuple(self._notes()))
+
+    def _groups_at(self, cut: Cut, description: str) -> list[Group]:
+        tables = self.tables_at(cut, f"{description}: tables")
+        with TemporaryDirectory(prefix="recmesh-") as scratch:
+            mesh = OfflineMesh.over(tables, Path(scratch))
+            users = users_of(mesh, cut, self.log.user_keys, limit=MAX_GROUPS, seed=self.seed)
+            tracked = self.progress.track(users, f"{description}: candidates and features")
+            return list(collect_groups(mesh, tracked, seed=self.seed))
+
+    def _notes(self) -> Iterable[str]:
+        yield "lists leave out what the user has played; targets are items not played before"
+        if self.log.order == "none":
+            yield "the log has no order: recency features are off and the holdout is random"
+        if self.log.unplayed_items:
+            yield f"{self.log.unplayed_items} items of the items table were never played"
+
+
+def publish(
+    store: BundleStore, tables: Tables, model_text: str, report: Report, *, now: datetime
+) -> Bundle:
+    """Write tables, model and report as a bundle and make it current."""
+
+    def write(directory: Path) -> None:
+        tables.write(directory)
+        (directory / MODEL_FILE).write_text(model_text)
+        (directory / REPORT_FILE).write_text(json.dumps(report.to_json(), indent=2) + "\n")
+
+    facts = {
+        **tables.facts.to_json(),
+        "feature_schema": [asdict(f) for group in FEATURE_GROUPS for f in group.features],
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+    return store.publish(write, facts, now=now)
+
+
+HOLDOUTS: tuple[str, ...] = get_args(Holdout)

@@ -1,0 +1,32 @@
+"""Settings of a candidates process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from meshkit.config import setting
+from meshkit.server import ServerSettings
+
+DEFAULT_TABLE_PREFIX = "recmesh"
+DEFAULT_REFRESH_S = 30.0  # trending buckets are six hours long
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidatesConfig:
+    """Read once from RECMESH_* variables, named after the fields in upper case."""
+
+    source: Literal["ann", "similar", "trending"]
+    """Which source this process serves."""
+    bundles: Path
+    """Directory of the bundle store."""
+    bundle_version: str | None = None
+    """Version to serve; unset: the current one."""
+    clock: Literal["wall", "bundle"] = "wall"
+    """What now is, for trending: the machine's time, or the end of the bundle's log."""
+    dynamodb_endpoint: str | None = None
+    """URL of DynamoDB; unset: AWS's own. Only `trending` reads it."""
+    table_prefix: str = DEFAULT_TABLE_PREFIX
+    """First part of the table names."""
+    trending_refresh_s: float = setting(default=DEFAULT_REFRESH_S, at_least=0.1, at_most=3600)
+    """Seconds between two reads of trending."""
+    server: ServerSettings

@@ -1,0 +1,81 @@
+"""CandidateService: proto to domain and back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import grpc
+import numpy as np
+from recmesh.candidates.v1 import candidates_pb2, candidates_pb2_grpc
+
+from meshkit.errors import VersionNotHeld
+from meshkit.fields import FieldFaults
+from services.candidates.domain.values import Candidates, CandidateSource, Query
+from signals.limits import (
+    MARKET_FAULT,
+    MAX_CANDIDATES,
+    MAX_EXCLUDED,
+    history_faults,
+    is_market,
+    row_faults,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSource:
+    """A source over one bundle."""
+
+    source: CandidateSource
+    n_items: int
+
+
+class CandidateServicer(candidates_pb2_grpc.CandidateServiceServicer):
+    """Answers `Generate` from the bundle versions that this process holds."""
+
+    def __init__(self, held: Mapping[str, HeldSource]) -> None:
+        self._held = held
+
+    def Generate(  # noqa: N802 - gRPC's own name
+        self, request: candidates_pb2.GenerateRequest, _context: grpc.ServicerContext
+    ) -> candidates_pb2.GenerateResponse:
+        """Return one source's candidates."""
+        held = self._held.get(request.bundle_version)
+        if held is None:
+            raise VersionNotHeld(
+                f"bundle_version {request.bundle_version[:80]!r} is not held here; "
+                f"held: {', '.join(self._held)}"
+            )
+        query = read_query(request, held.n_items)
+        return write_response(held.source.generate(query), request.bundle_version)
+
+
+def read_query(request: candidates_pb2.GenerateRequest, n_items: int) -> Query:
+    """Return the query of a request, or raise InvalidFields."""
+    history = request.history
+    history_rows = np.array(history.rows, dtype=np.uint32)
+    ages_s = np.array(history.ages_s, dtype=np.float32)
+    exclude_rows = np.array(request.exclude_rows, dtype=np.uint32)
+    faults = FieldFaults()
+    faults.require(
+        1 <= request.limit <= MAX_CANDIDATES,
+        "limit",
+        f"is {request.limit}; 1 to {MAX_CANDIDATES} are allowed",
+    )
+    faults.note(history_faults(history_rows, ages_s, history.seen_filter, n_items))
+    faults.note(row_faults("exclude_rows", exclude_rows, n_items, MAX_EXCLUDED))
+    faults.require(is_market(request.market), "market", MARKET_FAULT)
+    faults.refuse()
+    return Query(request.limit, history_rows, history.seen_filter, exclude_rows, request.market)
+
+
+def write_response(candidates: Candidates, bundle_version: str) -> candidates_pb2.GenerateResponse:
+    """Return the candidates as columns."""
+    response = candidates_pb2.GenerateResponse(
+        bundle_version=bundle_version,
+        rows=candidates.rows.tolist(),
+        scores=candidates.scores.tolist(),
+        is_stale=candidates.is_stale,
+    )
+    if candidates.data_age_s is not None:
+        response.data_age.FromTimedelta(timedelta(seconds=candidates.data_age_s))
+    return response

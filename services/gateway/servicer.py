@@ -1,0 +1,158 @@
+"""RecommendationService: proto to domain and back."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from recmesh.common.v1 import common_pb2
+from recmesh.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+
+from meshkit.deadlines import Budget
+from meshkit.fields import FieldFaults
+from meshkit.telemetry import current_ids
+from services.gateway.domain.recommend import Recommender
+from services.gateway.domain.values import Answer, Ask, RankedBy, SourceAnswer
+from signals.bundle import ItemTexts
+from signals.limits import MARKET_FAULT, MAX_EXCLUDED, MAX_ID_BYTES, is_market
+
+DEFAULT_PAGE_SIZE = 20
+MAX_PAGE_SIZE = 200
+MAX_SEEDS = 50
+
+DEFAULT_SURFACE = "home"
+SURFACE_DEADLINES_S = {"home": 0.150, "batch": 5.0}
+"""Longest time that an answer may take, by where it will be shown, in seconds."""
+
+
+class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
+    """Answers `Recommend` from one bundle."""
+
+    def __init__(self, recommender: Recommender, texts: ItemTexts) -> None:
+        self._recommender = recommender
+        self._texts = texts
+
+    async def Recommend(  # noqa: N802 - gRPC's own name
+        self,
+        request: gateway_pb2.RecommendRequest,
+        context: "grpc.aio.ServicerContext[Any, Any]",
+    ) -> gateway_pb2.RecommendResponse:
+        """Return one slate. A caller who hangs up cancels no leaf call: each would leak."""
+        ask = read_ask(request)
+        limit_s = SURFACE_DEADLINES_S[request.surface or DEFAULT_SURFACE]
+        budget = Budget.start(limit_s, context.time_remaining())
+        work = asyncio.ensure_future(self._recommender.recommend(ask, budget))
+        return self._write(await asyncio.shield(work))
+
+    def _write(self, answer: Answer) -> gateway_pb2.RecommendResponse:
+        ids = current_ids()
+        return gateway_pb2.RecommendResponse(
+            recommendation_id=f"{ids.trace_id}-{ids.span_id}",
+            bundle_version=answer.bundle_version,
+            items=[
+                self._write_item(answer, row, place, score)
+                for row, place, score in zip(
+                    answer.slate.rows.tolist(),
+                    answer.slate.places.tolist(),
+                    answer.slate.scores.tolist(),
+                    strict=True,
+                )
+            ],
+            coverage=_write_coverage(answer),
+        )
+
+    def _write_item(self, answer: Answer, row: int, place: int, score: float) -> gateway_pb2.Item:
+        return gateway_pb2.Item(
+            item_id=self._texts.item_id(row),
+            score=score,
+            sources=_write_provenance(answer, place) if place >= 0 else (),
+            title=self._texts.title(row),
+            artist=self._texts.artist(row),
+        )
+
+
+def read_ask(request: gateway_pb2.RecommendRequest) -> Ask:
+    """Return what a request asks for, or raise InvalidFields naming every field at fault."""
+    faults = FieldFaults()
+    faults.require(
+        len(request.user_id.encode()) <= MAX_ID_BYTES,
+        "user_id",
+        f"has {len(request.user_id.encode())} bytes; at most {MAX_ID_BYTES} are allowed",
+    )
+    faults.require(
+        0 <= request.page_size <= MAX_PAGE_SIZE,
+        "page_size",
+        f"is {request.page_size}; 0 (which means {DEFAULT_PAGE_SIZE}) to {MAX_PAGE_SIZE} are "
+        "allowed",
+    )
+    faults.require(
+        (request.surface or DEFAULT_SURFACE) in SURFACE_DEADLINES_S,
+        "surface",
+        f"is {request.surface[:80]!r}; allowed are {', '.join(SURFACE_DEADLINES_S)}, or empty",
+    )
+    faults.require(is_market(request.market), "market", MARKET_FAULT)
+    _check_ids(faults, "seed_item_ids", list(request.seed_item_ids), MAX_SEEDS)
+    _check_ids(faults, "exclude_item_ids", list(request.exclude_item_ids), MAX_EXCLUDED)
+    faults.refuse()
+    return Ask(
+        user_id=request.user_id,
+        page_size=request.page_size or DEFAULT_PAGE_SIZE,
+        market=request.market,
+        seed_item_ids=tuple(request.seed_item_ids),
+        exclude_item_ids=tuple(request.exclude_item_ids),
+    )
+
+
+def _check_ids(faults: FieldFaults, field: str, ids: list[str], limit: int) -> None:
+    faults.require(len(ids) <= limit, field, f"has {len(ids)} entries; at most {limit} are allowed")
+    for place, item_id in enumerate(ids[:limit]):
+        size = len(item_id.encode())
+        faults.require(
+            1 <= size <= MAX_ID_BYTES,
+            f"{field}[{place}]",
+            f"has {size} bytes; 1 to {MAX_ID_BYTES} are allowed",
+        )
+
+
+def _write_provenance(answer: Answer, place: int) -> list[gateway_pb2.Provenance]:
+    return [
+        gateway_pb2.Provenance(
+            source=name, rank=int(column.ranks[place]), score=float(column.scores[place])
+        )
+        for name, column in answer.ranked.columns.items()
+        if column.ranks[place]
+    ]
+
+
+def _write_coverage(answer: Answer) -> gateway_pb2.Coverage:
+    coverage = gateway_pb2.Coverage(
+        sources=[_write_source(source) for source in answer.sources],
+        ranked_by=(
+            gateway_pb2.RANKED_BY_MODEL
+            if answer.ranked_by is RankedBy.MODEL
+            else gateway_pb2.RANKED_BY_FALLBACK
+        ),
+        degraded=answer.is_degraded,
+        filled_from_popularity=answer.slate.filled,
+        ignored_item_ids=answer.subject.ignored_item_ids,
+    )
+    _set_duration(coverage.ranker_latency, answer.ranker.latency_s)
+    return coverage
+
+
+def _write_source(source: SourceAnswer) -> gateway_pb2.SourceCoverage:
+    written = gateway_pb2.SourceCoverage(
+        source=source.source,
+        status=common_pb2.SourceStatus.Value(f"SOURCE_STATUS_{source.status.name}"),
+        candidates=len(source.rows),
+    )
+    _set_duration(written.latency, source.latency_s)
+    _set_duration(written.data_age, source.data_age_s)
+    return written
+
+
+def _set_duration(field: Duration, seconds: float | None) -> None:
+    """Set a message field, or leave it absent for None."""
+    if seconds is not None:
+        field.FromTimedelta(timedelta(seconds=seconds))

@@ -1,0 +1,85 @@
+"""RankerService: proto to domain and back."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import grpc
+import numpy as np
+from recmesh.ranker.v1 import ranker_pb2, ranker_pb2_grpc
+
+from meshkit.errors import VersionNotHeld
+from meshkit.fields import FieldFaults
+from services.ranker.domain.rank import rank
+from services.ranker.domain.values import ItemTables, RankingQuery, ScoringModel, SourceColumn
+from signals.limits import MARKET_FAULT, MAX_CANDIDATES, history_faults, is_market, row_faults
+
+MAX_SOURCES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class HeldModel:
+    """A model and its tables, of one bundle."""
+
+    tables: ItemTables
+    model: ScoringModel
+
+
+class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
+    """Answers `Rank` from the bundle versions that this process holds."""
+
+    def __init__(self, held: Mapping[str, HeldModel]) -> None:
+        self._held = held
+
+    def Rank(  # noqa: N802 - gRPC's own name
+        self, request: ranker_pb2.RankRequest, _context: grpc.ServicerContext
+    ) -> ranker_pb2.RankResponse:
+        """Return the model's score of every row."""
+        held = self._held.get(request.bundle_version)
+        if held is None:
+            raise VersionNotHeld(
+                f"bundle_version {request.bundle_version[:80]!r} is not held here; "
+                f"held: {', '.join(self._held)}"
+            )
+        query = read_query(request, held.tables.n_items)
+        scores = rank(query, held.tables, held.model)
+        return ranker_pb2.RankResponse(
+            bundle_version=request.bundle_version, scores=scores.tolist()
+        )
+
+
+def read_query(request: ranker_pb2.RankRequest, n_items: int) -> RankingQuery:
+    """Return the query of a request, or raise InvalidFields."""
+    rows = np.array(request.rows, dtype=np.uint32)
+    history_rows = np.array(request.history.rows, dtype=np.uint32)
+    ages_s = np.array(request.history.ages_s, dtype=np.float32)
+    faults = FieldFaults()
+    faults.require(len(rows) > 0, "rows", f"is empty; 1 to {MAX_CANDIDATES} are needed")
+    faults.note(row_faults("rows", rows, n_items, MAX_CANDIDATES))
+    faults.require(len(np.unique(rows)) == len(rows), "rows", "holds a row more than once")
+    faults.note(history_faults(history_rows, ages_s, request.history.seen_filter, n_items))
+    faults.require(is_market(request.market), "market", MARKET_FAULT)
+    columns = {each.source: _read_column(each) for each in request.sources}
+    faults.note(_source_faults(request, columns, len(rows)))
+    faults.refuse()
+    return RankingQuery(rows, columns, history_rows, ages_s)
+
+
+def _read_column(column: ranker_pb2.SourceColumn) -> SourceColumn:
+    return SourceColumn(
+        np.array(column.ranks, dtype=np.uint32), np.array(column.scores, dtype=np.float32)
+    )
+
+
+def _source_faults(
+    request: ranker_pb2.RankRequest, columns: Mapping[str, SourceColumn], n_rows: int
+) -> Iterator[tuple[str, str]]:
+    if len(request.sources) > MAX_SOURCES:
+        yield "sources", f"has {len(request.sources)} entries; at most {MAX_SOURCES} are allowed"
+    if len(columns) != len(request.sources):
+        yield "sources", "names a source more than once"
+    for place, column in enumerate(columns.values()):
+        field = f"sources[{place}]"
+        if not len(column.ranks) == len(column.scores) == n_rows:
+            yield field, f"needs {n_rows} ranks and scores, one a row"
+        if not np.isfinite(column.scores).all():
+            yield f"{field}.scores", "holds a value that is not finite"
