@@ -22,15 +22,16 @@ def embed(events: Events, n_users: int, n_items: int, *, seed: int) -> Embedding
     BLAS runs on one thread, since the order of its sums depends on their number; ALS itself
     solves each row alone and may use every core.
     """
-    plays = sp.coo_array(
-        (np.ones(len(events), dtype=np.float32), (events.users, events.rows)),
-        shape=(n_users, n_items),
-    ).tocsr()
+    counted = np.ones(len(events), dtype=np.float32)
+    plays = sp.csr_matrix((counted, (events.users, events.rows)), shape=(n_users, n_items))
     plays.data = 1 + np.minimum(plays.data, MAX_PLAYS) * np.float32(CONFIDENCE)
-    model = AlternatingLeastSquares(
-        factors=DIMENSION, regularization=REGULARIZATION, iterations=ITERATIONS, random_state=seed
-    )
     with threadpool_limits(1, "blas"):
+        model = AlternatingLeastSquares(
+            factors=DIMENSION,
+            regularization=REGULARIZATION,
+            iterations=ITERATIONS,
+            random_state=seed,
+        )
         model.fit(plays, show_progress=False)
     vectors = np.asarray(model.item_factors, dtype=np.float32)
     wide = vectors.astype(np.float64)
