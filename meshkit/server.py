@@ -14,6 +14,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -23,12 +24,11 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any, cast
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # types are a package apart
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from meshkit import addresses
@@ -91,7 +91,6 @@ def serve_sync(
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gate = CallGate(is_open=False)
-    asked: SimpleQueue[None] = SimpleQueue()  # its put is safe inside a signal handler
     with _StopSignals() as signals, ExitStack() as leaving:
         leaving.callback(on_stop or _nothing)
         pool = ThreadPoolExecutor(settings.max_workers, thread_name_prefix="call")
@@ -110,10 +109,10 @@ def serve_sync(
         gate.open()
         for name in ("", *service_names):
             checks.set(name, _SERVING)
-        signals.wake = partial(asked.put, None)
+        signals.wake = _nothing
         with _announced(address, settings):
             (on_ready or _nothing)(address)
-            asked.get()
+            signals.wait()
     _log.info("stopped")
 
 
@@ -135,6 +134,7 @@ def serve_aio(
     async def live() -> None:
         asked = asyncio.Event()
         loop = asyncio.get_running_loop()
+        loop.add_reader(signals.ear, signals.hear)
         # Raising from a handler would hit whatever task runs then, gRPC's own among them.
         starting = cast("asyncio.Task[None]", asyncio.current_task())
         signals.wake = partial(loop.call_soon_threadsafe, starting.cancel)
@@ -171,14 +171,21 @@ class _StopSignals:
     """SIGTERM and SIGINT: the first calls `wake`, the repetition of one kills the process.
 
     While `wake` is None the first ends the process where it stands, through its cleanups.
+
+    Python runs handlers in the main thread only, and a signal that another thread received, or
+    that came just before the main thread fell asleep in a lock, does not wake it. So the main
+    thread must sleep on `ear`, which every signal writes to.
     """
 
     def __init__(self) -> None:
         self.wake: Callable[[], object] | None = None
+        self.ear, self._mouth = socket.socketpair()
+        self._mouth.setblocking(False)
         self._seen: set[int] = set()
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "_StopSignals":
+        signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
         for signum in (signal.SIGTERM, signal.SIGINT):
             self._before[signum] = signal.signal(signum, self._handle)
         return self
@@ -191,6 +198,18 @@ class _StopSignals:
     ) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
+        signal.set_wakeup_fd(-1)
+        self.ear.close()
+        self._mouth.close()
+
+    def hear(self) -> None:
+        """Sleep until a signal has been written; its handler runs on return."""
+        self.ear.recv(1)
+
+    def wait(self) -> None:
+        """Sleep until SIGTERM or SIGINT came."""
+        while not self._seen:
+            self.hear()
 
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
         if signum in self._seen:

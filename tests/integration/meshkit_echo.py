@@ -2,12 +2,15 @@
 
 `Echo` answers with NAME and the request. `Hold` makes the file that the request names, then
 answers when that file is gone: a call whose beginning and end a test decides. In the same way
-ECHO_WARM names a file that holds the start, and ECHO_STOPPED one that `on_stop` makes.
+ECHO_WARM names a file that holds the start, and ECHO_STOPPED one that `on_stop` makes. `Stop`
+sends SIGTERM to a thread that is not the main one.
 """
 
 import asyncio
 import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from meshkit.server import ServerSettings, serve_aio, serve_sync
 SERVICE = "meshkit.test.v1.EchoService"
 ECHO = f"/{SERVICE}/Echo"
 HOLD = f"/{SERVICE}/Hold"
+STOP = f"/{SERVICE}/Stop"
 POLL_S = 0.005
 
 
@@ -36,6 +40,11 @@ def hold(request: bytes, _context: object) -> bytes:
     return b"let go"
 
 
+def stop(request: bytes, _context: object) -> bytes:
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    return request
+
+
 async def echo_aio(request: bytes, context: object) -> bytes:
     return echo(request, context)
 
@@ -44,11 +53,16 @@ async def hold_aio(request: bytes, context: object) -> bytes:
     return await asyncio.to_thread(hold, request, context)
 
 
+async def stop_aio(request: bytes, context: object) -> bytes:
+    return await asyncio.to_thread(stop, request, context)
+
+
 def register(server: Any) -> None:
     is_sync = isinstance(server, grpc.Server)
     methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "Echo": grpc.unary_unary_rpc_method_handler(echo if is_sync else echo_aio),
         "Hold": grpc.unary_unary_rpc_method_handler(hold if is_sync else hold_aio),
+        "Stop": grpc.unary_unary_rpc_method_handler(stop if is_sync else stop_aio),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
 

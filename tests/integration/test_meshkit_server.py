@@ -8,12 +8,12 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # types are a package apart
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from meshkit.addresses import split_address
 from tests.integration.meshkit_children import DEADLINE_S, Child, child, free_port, wait_until
-from tests.integration.meshkit_echo import ECHO, HOLD, SERVICE
+from tests.integration.meshkit_echo import ECHO, HOLD, SERVICE, STOP
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -112,6 +112,16 @@ def test_sigterm_lets_running_calls_end_and_exits_with_0(kind: str, tmp_path: Pa
     assert status == 0, server.errors.read_text()
     assert stopped.exists()
     assert not server.address_file.exists()
+
+
+@KINDS
+def test_a_sigterm_that_another_thread_receives_is_heard(kind: str, tmp_path: Path) -> None:
+    with child(tmp_path, kind) as server:
+        server.wait_until_serving()
+        with grpc.insecure_channel(server.address) as channel:
+            call(channel, STOP, b"")
+
+        assert server.exit_status() == 0
 
 
 @KINDS
