@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from meshctl.dynamodb import Endpoint, Prefix
+from pipeline.event_log import LogError
 from pipeline.log_directory import LogDirectoryError, read_log_summary
 from pipeline.trending_load import EmptyWindowError, TrendingLoad, load_trending
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
@@ -48,7 +49,7 @@ def load(
     except EmptyWindowError as exc:
         hint = "; --clock bundle takes the log's own last week" if clock == "wall" else ""
         _fail(f"{exc}{hint}")
-    except (LogDirectoryError, TrendingStoreError) as exc:
+    except (LogError, LogDirectoryError, TrendingStoreError) as exc:
         _fail(str(exc))
     _report(result)
 

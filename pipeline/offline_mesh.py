@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.columns import distinct, stack
 from pipeline.tables import Tables
 from pipeline.trending_counts import snapshot_of
 from services.candidates.adapters.ann_source import AnnSource
@@ -135,6 +136,7 @@ def targets_by_user(
     users: NDArray[np.uint32], rows: NDArray[np.uint32]
 ) -> dict[int, NDArray[np.uint32]]:
     """Return the distinct rows of every user, keyed by user place, users in order."""
-    pairs = np.unique(np.stack([users, rows]), axis=1)
+    pairs, _ = distinct(stack(users, rows))
     places, starts = np.unique(pairs[0], return_index=True)
-    return dict(zip(places.tolist(), np.split(pairs[1], starts[1:]), strict=True))
+    by_user = np.split(pairs[1].astype(np.uint32), starts[1:]) if len(starts) else []
+    return dict(zip(places.tolist(), by_user, strict=True))

@@ -1,6 +1,5 @@
 """Everything that a bundle looks up, built from the events up to one moment."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,8 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.columns import distinct, stack
 from pipeline.embed import CONFIDENCE, DIMENSION, REGULARIZATION, embed
 from pipeline.event_log import Catalogue, EventLog, Events, LogError
+from pipeline.genres import genre_codes, genre_names
 from pipeline.transitions import neighbour_lists
 from pipeline.trending_counts import count_trends
 from services.candidates.adapters.annoy_index import METRIC, write_annoy_index
@@ -36,8 +37,6 @@ from signals.bundle_facts import BundleFacts
 
 RECENT_WINDOW_S = 7 * 86_400
 """The newest part of a log that `recent_share` counts: one of every weekday."""
-
-GENRES_PER_ITEM = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def build_tables(events: Events, log: EventLog, *, as_of_s: int, seed: int) -> T
         keys=ItemKeys(log.catalogue.keys),
         texts=ItemTexts.of(log.catalogue.ids, log.catalogue.titles, log.catalogue.artists),
         traits=traits,
-        genre_names=GenreNames.of(_genre_names(log.catalogue)),
+        genre_names=GenreNames.of(genre_names(log.catalogue)),
         rights=MarketRights(_rights(log.catalogue)[0]),
         embedding=embedding,
         indexed=IndexedItems(np.flatnonzero(played).astype(np.uint32)),
@@ -115,15 +114,10 @@ def _facts(events: Events, log: EventLog, as_of_s: int) -> BundleFacts:
 
 
 def _traits(catalogue: Catalogue) -> ItemTraits:
-    codes = {name: code for code, name in enumerate(_genre_names(catalogue))}
-    genres = np.full((len(catalogue.ids), GENRES_PER_ITEM), NO_CODE, dtype=np.uint16)
-    for row, names in enumerate(catalogue.genres):
-        known = [codes[name] for name in names[:GENRES_PER_ITEM] if name in codes]
-        genres[row, : len(known)] = known
     return ItemTraits(
         artists=_codes(catalogue.artists, catalogue.ids),
         recordings=_recordings(catalogue),
-        genres=genres,
+        genres=genre_codes(catalogue, genre_names(catalogue)),
         rights=_rights(catalogue)[1],
     )
 
@@ -142,13 +136,6 @@ def _codes(names: Sequence[str], ids: Sequence[str]) -> NDArray[np.uint32]:
     return np.unique(np.array(distinct, dtype=object), return_inverse=True)[1].astype(np.uint32)
 
 
-def _genre_names(catalogue: Catalogue) -> list[str]:
-    """Return the genres with most items, names in order; at most what a code can tell apart."""
-    counts = Counter(genre for genres in catalogue.genres for genre in genres)
-    most = sorted(counts, key=lambda name: (-counts[name], name))[:NO_CODE]
-    return sorted(most)
-
-
 def _rights(catalogue: Catalogue) -> tuple[NDArray[np.bool_], NDArray[np.uint16]]:
     """Return the distinct sets of markets, bool [sets, 676], and each item's set, uint16 [n]."""
     markets = [tuple(sorted(set(names))) for names in catalogue.markets]
@@ -164,7 +151,7 @@ def _rights(catalogue: Catalogue) -> tuple[NDArray[np.bool_], NDArray[np.uint16]
 
 
 def _most_listeners_first(events: Events, n_items: int) -> NDArray[np.uint32]:
-    pairs = np.unique(np.stack([events.users, events.rows]), axis=1)
+    pairs, _ = distinct(stack(events.users, events.rows))
     listeners = np.bincount(pairs[1], minlength=n_items)
     return np.lexsort((np.arange(n_items), -listeners)).astype(np.uint32)
 
