@@ -54,7 +54,7 @@ def demo() -> None:
         )
         print_report(console, trained)
     try:
-        with _serving(bundles, console) as mesh:
+        with _serving(bundles, trained.bundle.version, console) as mesh:
             is_answered = _ask(mesh.address("gateway"), listeners(log), console)
     except MeshError as exc:
         console.print(f"error: {exc}", markup=False, highlight=False, soft_wrap=True)
@@ -89,11 +89,12 @@ def listeners(log: Path) -> tuple[Listener, ...]:
 
 
 @contextmanager
-def _serving(bundles: Path, console: Console) -> Iterator[LocalMesh]:
+def _serving(bundles: Path, version: str, console: Console) -> Iterator[LocalMesh]:
     """Run the local mesh for as long as the block does."""
     settings = MeshSettings(
         bundles=bundles,
-        prepare_dynamodb=partial(prepare_dynamodb, bundles=bundles),
+        bundle_version=version,
+        prepare_dynamodb=partial(prepare_dynamodb, bundles=bundles, version=version),
         port=0,
         state_directory=DEMO_DIRECTORY,
         control_file=DEMO_DIRECTORY / "control.json",

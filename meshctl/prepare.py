@@ -12,12 +12,12 @@ from signals.bundle import GenreNames, ItemTexts, TrendCounts
 from signals.bundle_facts import BundleFacts
 
 
-def prepare_dynamodb(endpoint: str, *, bundles: Path) -> None:
-    """Create the tables at `endpoint` and load the current bundle's trending counts.
+def prepare_dynamodb(endpoint: str, *, bundles: Path, version: str) -> None:
+    """Create the tables at `endpoint` and load the trending counts of a bundle.
 
     Raises BundleError and TrendingStoreError.
     """
-    bundle = BundleStore(bundles).open()
+    bundle = BundleStore(bundles).open(version)
     with readable(bundle):
         facts = BundleFacts.from_json(bundle.manifest.facts)
         names = GenreNames.open(bundle.path).names()

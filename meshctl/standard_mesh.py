@@ -38,10 +38,12 @@ class MeshSettings:
 
     `prepare_dynamodb` is called with the endpoint (`http://host:port`) of the
     embedded DynamoDB before anything reads from it; never for an endpoint of
-    the caller's own. `port` is the gateway's, 0 for any.
+    the caller's own. Every process serves `bundle_version`, even if another
+    becomes current while they start. `port` is the gateway's, 0 for any.
     """
 
     bundles: Path
+    bundle_version: str
     prepare_dynamodb: Callable[[str], None]
     port: int = DEFAULT_PORT
     clock: Clock = "bundle"
@@ -127,6 +129,7 @@ def _common(settings: MeshSettings) -> dict[str, str]:
     return {
         "RECMESH_LISTEN": _ANY_PORT,
         "RECMESH_BUNDLES": str(settings.bundles.absolute()),
+        "RECMESH_BUNDLE_VERSION": settings.bundle_version,
         "RECMESH_CLOCK": settings.clock,
         # The gateway's part of a stop is 4 s; servers settle 0.25 s before they drain.
         "RECMESH_DRAIN_S": "3",

@@ -45,10 +45,11 @@ def up(
     """
     console = Console(stderr=True)
     try:
-        require_bundle(bundles)
+        version = current_version(bundles)
         settings = MeshSettings(
             bundles=bundles,
-            prepare_dynamodb=partial(prepare_dynamodb, bundles=bundles),
+            bundle_version=version,
+            prepare_dynamodb=partial(prepare_dynamodb, bundles=bundles, version=version),
             port=port,
             clock=clock,
             control_file=control_file,
@@ -62,10 +63,10 @@ def up(
     raise typer.Exit(status)
 
 
-def require_bundle(bundles: Path) -> None:
-    """Raise MeshError unless `bundles` has a current bundle."""
+def current_version(bundles: Path) -> str:
+    """Return the version that `bundles` serves, or raise MeshError."""
     try:
-        BundleStore(bundles).current()
+        return BundleStore(bundles).current()
     except BundleError as exc:
         raise MeshError(f"{exc} (--bundles names another store)") from exc
 

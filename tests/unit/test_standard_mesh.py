@@ -13,6 +13,7 @@ from meshctl.standard_mesh import MeshSettings, standard_mesh, standard_specs
 def settings(*, port: int = 0, dynamodb_endpoint: str | None = None) -> MeshSettings:
     return MeshSettings(
         bundles=Path("bundles"),
+        bundle_version="v1",
         prepare_dynamodb=lambda _: None,
         port=port,
         dynamodb_endpoint=dynamodb_endpoint,

@@ -1,0 +1,99 @@
+"""The real mesh, as a person runs it: a trained bundle and `meshctl up` in a directory of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+START_DEADLINE_S = 90.0
+STOP_DEADLINE_S = 20.0
+POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class RunningMesh:
+    """A mesh that serves."""
+
+    directory: Path
+    """Where `meshctl` is run: `.recmesh/run.json` is below it."""
+    supervisor: "subprocess.Popen[str]"
+
+    @property
+    def gateway(self) -> str:
+        """The gateway's `host:port`."""
+        return self.process("gateway")[0]
+
+    def process(self, name: str) -> tuple[str, int]:
+        """Return address and pid of one process."""
+        run = json.loads((self.directory / ".recmesh" / "run.json").read_text())
+        found = next(each for each in run["processes"] if each["name"] == name)
+        return found["address"], found["pid"]
+
+    def pids(self) -> list[int]:
+        """Return the pids of every process of the mesh."""
+        run = json.loads((self.directory / ".recmesh" / "run.json").read_text())
+        return [each["pid"] for each in run["processes"]]
+
+    def meshctl(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command beside the mesh."""
+        return meshctl(self.directory, *arguments)
+
+
+def meshctl(directory: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run `meshctl` in `directory`."""
+    return subprocess.run(
+        [sys.executable, "-m", "meshctl.app", *arguments],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@contextmanager
+def running_mesh(directory: Path, bundles: Path) -> Iterator[RunningMesh]:
+    """Run `meshctl up` until the block ends; it must then be gone in time."""
+    supervisor = subprocess.Popen(
+        [sys.executable, "-m", "meshctl.app", "up", "--bundles", str(bundles), "--port", "0"],
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert supervisor.stdout is not None
+        greeting = supervisor.stdout.readline()
+        if not greeting.startswith("gateway "):
+            supervisor.kill()
+            raise AssertionError(f"the mesh did not start: {greeting}{supervisor.communicate()[1]}")
+        yield RunningMesh(directory, supervisor)
+    finally:
+        if supervisor.poll() is None:
+            supervisor.send_signal(signal.SIGTERM)
+        supervisor.communicate(timeout=STOP_DEADLINE_S)
+
+
+def has_ended(pid: int, *, within_s: float) -> bool:
+    """Poll until the process is gone or only waits to be reaped; False when it is not."""
+    ends_s = time.monotonic() + within_s
+    while time.monotonic() < ends_s:
+        if not _is_running(pid):
+            return True
+        time.sleep(POLL_S)
+    return False
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+    return state != "Z"
