@@ -22,7 +22,7 @@ def select(ranked: Merged, page_size: int, rules: ItemRules) -> NDArray[np.intp]
     A second upload of a recording is dropped. Items beyond the artist cap go behind everything
     else rather than away, so that a short list still fills the page.
     """
-    first_uploads = np.sort(np.unique(rules.traits.recordings[ranked.rows], return_index=True)[1])
+    first_uploads = _first_uploads(ranked.rows, rules)
     cap = max(MIN_PER_ARTIST, math.ceil(page_size * ARTIST_SHARE))
     turn = _turns(rules.traits.artists[ranked.rows[first_uploads]])
     within = turn < cap
@@ -37,7 +37,10 @@ def fill(
     rules: ItemRules,
     popular: Rows,
 ) -> Slate:
-    """Return the slate: the selected items, then popular ones until the page is full."""
+    """Return the slate: the selected items, then popular ones until the page is full.
+
+    `selected` holds each recording once, and so does the slate.
+    """
     rows = ranked.rows[selected]
     filling = _popular_rows(rows, page_size - len(rows), subject, rules, popular)
     left_over = np.setdiff1d(np.arange(len(ranked.rows)), selected)
@@ -52,14 +55,19 @@ def fill(
 def _popular_rows(
     taken: Rows, wanted: int, subject: Subject, rules: ItemRules, popular: Rows
 ) -> Rows:
-    found = np.zeros(0, dtype=np.uint32)
+    rows = taken
     for start in range(0, len(popular), FILL_BLOCK):
-        if len(found) >= wanted:
+        if len(rows) >= len(taken) + wanted:
             break
         block = popular[start : start + FILL_BLOCK]
-        allowed = allowed_rows(block, subject, rules) & ~np.isin(block, taken)
-        found = np.concatenate([found, block[allowed]])
-    return found[: max(wanted, 0)]
+        rows = np.concatenate([rows, block[allowed_rows(block, subject, rules)]])
+        rows = rows[_first_uploads(rows, rules)]
+    return rows[len(taken) : len(taken) + wanted]
+
+
+def _first_uploads(rows: Rows, rules: ItemRules) -> NDArray[np.intp]:
+    """Return the places of the first of `rows` of every recording, in order."""
+    return np.sort(np.unique(rules.traits.recordings[rows], return_index=True)[1])
 
 
 def _turns(codes: NDArray[np.uint32]) -> NDArray[np.intp]:
