@@ -1,6 +1,6 @@
 """Bloom filter over item keys: everything a user ever had, in two bytes an item.
 
-Layout: the filter is its bits, least significant first, a power of two of them, 64 at least.
+Layout: the filter is its bits, least significant first, a power of two of them, 2048 at least.
 Bit positions of a key are (h1 + i * h2) mod bits for i = 0..7, with h1 the key itself, and h2 the
 key's upper half made odd after a multiplicative mix (double hashing: Kirsch and Mitzenmacher,
 "Less hashing, same performance", 2008). An empty filter holds nothing.
@@ -16,6 +16,10 @@ BITS_PER_KEY = 16
 """At least; rounding up to a power of two doubles it at most. At 16 bits and 8 probes the
 false-positive rate is (1 - e^(-8/16))^8 = 5.7e-4."""
 
+MIN_BYTES = 256
+"""Smallest filter. Double hashing is worse in few bits, where many keys share both hashes: full
+filters of 64, 512 and 1024 bits held back 8.4, 1.6 and 1.2 in 1,000 unseen keys, 2048 bits 0.8."""
+
 MAX_BYTES = 65_536
 """Largest filter that a message may carry: 32,768 keys at the full rate; beyond that the newest
 keys go in and older ones may be recommended again."""
@@ -28,7 +32,7 @@ def build_filter(keys: NDArray[np.uint64]) -> bytes:
     unique = _first_occurrences(keys)[: MAX_BYTES * 8 // BITS_PER_KEY]
     if not len(unique):
         return b""
-    n_bits = max(64, 1 << int(len(unique) * BITS_PER_KEY - 1).bit_length())
+    n_bits = max(MIN_BYTES * 8, 1 << int(len(unique) * BITS_PER_KEY - 1).bit_length())
     bits = np.zeros(n_bits, dtype=np.uint8)
     bits[_positions(unique, n_bits)] = 1
     return np.packbits(bits, bitorder="little").tobytes()
@@ -37,7 +41,7 @@ def build_filter(keys: NDArray[np.uint64]) -> bytes:
 def contains(filter_bytes: bytes, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Return for each of `keys` (uint64 [n]) whether the filter holds it, as bool [n].
 
-    Raises ValueError when the filter is longer than `MAX_BYTES` or not a power of two in length.
+    Raises ValueError when `check_filter` does.
     """
     check_filter(filter_bytes)
     if not filter_bytes:
@@ -49,12 +53,14 @@ def contains(filter_bytes: bytes, keys: NDArray[np.uint64]) -> NDArray[np.bool_]
 
 
 def check_filter(filter_bytes: bytes) -> None:
-    """Raise ValueError when `filter_bytes` cannot be a filter."""
+    """Raise ValueError unless `filter_bytes` is empty, or of a length that filters have."""
     size = len(filter_bytes)
     if size > MAX_BYTES:
         raise ValueError(f"has {size} bytes; at most {MAX_BYTES} are allowed")
-    if size and (size < 8 or size & (size - 1)):  # noqa: PLR2004 - 8 bytes are the 64 bits above
-        raise ValueError(f"has {size} bytes; a filter has a power of two of them, 8 at least")
+    if size and (size < MIN_BYTES or size & (size - 1)):
+        raise ValueError(
+            f"has {size} bytes; a filter has a power of two of them, {MIN_BYTES} at least"
+        )
 
 
 def _positions(keys: NDArray[np.uint64], n_bits: int) -> NDArray[np.uint64]:
