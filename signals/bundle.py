@@ -35,7 +35,10 @@ class ArrayView:
 
     @classmethod
     def open(cls, directory: Path) -> Self:
-        """Map this view's files of `directory` read-only. Raises OSError or ValueError."""
+        """Map this view's files of `directory` read-only.
+
+        Raises OSError or ValueError, which name the file.
+        """
         return cls(**{f.name: _map(directory / cls._file_name(f.name)) for f in fields(cls)})
 
     @classmethod
@@ -246,5 +249,7 @@ def _pack(strings: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]
 
 
 def _map(path: Path) -> NDArray[np.generic]:
-    array = np.load(path, allow_pickle=False, mmap_mode="r")
-    return np.asarray(array)
+    try:
+        return np.asarray(np.load(path, allow_pickle=False, mmap_mode="r"))
+    except (EOFError, ValueError) as exc:
+        raise ValueError(f"{path} is not an array: {exc}") from exc
