@@ -1,0 +1,22 @@
+"""Recency weights: how much the i-th newest play counts."""
+
+import numpy as np
+
+from signals.decay import recency_weights
+
+
+def test_the_newest_play_counts_one_and_the_scale_th_one_e_th() -> None:
+    weights = recency_weights(11, 10.0)
+
+    assert weights.dtype == np.float32
+    assert weights[0] == 1.0
+    np.testing.assert_allclose(weights[10], np.exp(-1.0), rtol=1e-6)
+    assert (np.diff(weights) < 0).all()
+
+
+def test_without_order_all_plays_count_alike() -> None:
+    assert recency_weights(5, np.inf).tolist() == [1.0] * 5
+
+
+def test_no_plays_have_no_weights() -> None:
+    assert recency_weights(0, 10.0).shape == (0,)
