@@ -61,7 +61,7 @@ def parse_switches(text: str) -> frozenset[str]:
     """Return the sources that a control file switches off. Raises ValueError saying why not."""
     try:
         fields = json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:  # the latter: brackets nested by the thousand
         raise ValueError(f"it is not JSON: {exc}") from exc
     names = fields.get("disabled_sources", []) if isinstance(fields, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
