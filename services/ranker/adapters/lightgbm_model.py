@@ -14,8 +14,11 @@ class LightgbmModel:
     """Scores with LightGBM itself, on the calling thread."""
 
     def __init__(self, model_text: str, feature_names: tuple[str, ...]) -> None:
-        """Read the model. Raises ValueError when it was trained on other features."""
-        self._booster = lgb.Booster(model_str=model_text)
+        """Read the model. Raises ValueError when it is none or was trained on other features."""
+        try:
+            self._booster = lgb.Booster(model_str=model_text)
+        except lgb.basic.LightGBMError as exc:
+            raise ValueError(f"{FILE} is not a model: {exc}") from exc
         trained_on = tuple(self._booster.feature_name())
         if trained_on != feature_names:
             raise ValueError(
