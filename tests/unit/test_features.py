@@ -1,0 +1,376 @@
+"""Every feature against a slow oracle that was written apart from it."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from services.ranker.domain.features import FEATURE_GROUPS, assemble, feature_names
+from services.ranker.domain.values import ItemTables, RankingQuery, SourceColumn
+from signals.bundle import NO_CODE, Embedding, ItemStats, ItemTraits, Neighbours
+from signals.bundle_facts import BundleFacts
+
+N_ITEMS = 30
+DIMENSION = 4
+LIST_LENGTH = 6
+AS_OF_S = 1_700_000_000
+CONFIDENCE = 40.0
+REGULARIZATION = 0.05
+FEATURES = [feature for group in FEATURE_GROUPS for feature in group.features]
+SEEDS = pytest.mark.parametrize("seed", range(6))
+
+
+def facts(order: str = "time") -> BundleFacts:
+    return BundleFacts(
+        order=order,
+        as_of_s=AS_OF_S,
+        window_start_s=0,
+        recent_window_s=604_800,
+        items=N_ITEMS,
+        users=1,
+        events=1,
+        dimension=DIMENSION,
+        metric="angular",
+        als_confidence=CONFIDENCE,
+        als_regularization=REGULARIZATION,
+        features=feature_names(),
+    )
+
+
+def random_tables(random: np.random.Generator, order: str = "time") -> ItemTables:
+    """Return tables with everything that occurs: unplayed items, no genres, short lists."""
+    vectors = random.normal(size=(N_ITEMS, DIMENSION)).astype(np.float32)
+    vectors[-2:] = 0
+    share = random.dirichlet(np.ones(N_ITEMS)).astype(np.float32)
+    share[-2:] = 0
+    first_played_s = random.integers(AS_OF_S - 10**8, AS_OF_S, N_ITEMS)
+    first_played_s[-2:] = 0
+    genres = random.integers(0, 5, (N_ITEMS, 3)).astype(np.uint16)
+    genres[random.random(N_ITEMS) < 0.3, 1:] = NO_CODE
+    genres[::7] = NO_CODE
+    return ItemTables(
+        facts=facts(order),
+        embedding=Embedding(vectors, vectors.astype(np.float64).T @ vectors),
+        neighbours=random_neighbours(random),
+        stats=ItemStats(
+            share=share,
+            recent_share=np.where(random.random(N_ITEMS) < 0.3, 0, share[::-1]).astype(np.float32),
+            share_rank=random.random(N_ITEMS, dtype=np.float32),
+            first_played_s=first_played_s,
+        ),
+        traits=ItemTraits(
+            artists=random.integers(0, 8, N_ITEMS).astype(np.uint32),
+            recordings=np.arange(N_ITEMS, dtype=np.uint32),
+            genres=genres,
+            rights=np.zeros(N_ITEMS, dtype=np.uint16),
+        ),
+    )
+
+
+def random_neighbours(random: np.random.Generator) -> Neighbours:
+    rows = np.zeros((N_ITEMS, LIST_LENGTH), dtype=np.uint32)
+    scores = np.zeros((N_ITEMS, LIST_LENGTH), dtype=np.float32)
+    for row in range(N_ITEMS):
+        length = int(random.integers(0, LIST_LENGTH + 1))
+        rows[row, :length] = random.choice(N_ITEMS, length, replace=False)
+        scores[row, :length] = -np.sort(-random.random(length))
+    return Neighbours(rows, scores)
+
+
+def random_query(random: np.random.Generator, n_plays: int) -> RankingQuery:
+    rows = random.permutation(N_ITEMS)[:20].astype(np.uint32)
+    columns = {}
+    for source in ("ann", "similar", "another"):
+        ranks = random.permutation(len(rows)).astype(np.uint32)
+        scores = np.where(ranks > 0, random.normal(size=len(rows)), 0).astype(np.float32)
+        columns[source] = SourceColumn(ranks, scores)
+    ages_s = np.sort(random.random(n_plays) * 1e7).astype(np.float32)
+    played = random.integers(0, N_ITEMS, n_plays).astype(np.uint32)
+    return RankingQuery(rows, columns, played, ages_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Oracle:
+    """Computes one feature of one candidate at a time, in plain loops and float64."""
+
+    query: RankingQuery
+    tables: ItemTables
+
+    def value(self, name: str, place: int) -> float:
+        row = int(self.query.rows[place])
+        source, _, said = name.rpartition("_")
+        if source in ("ann", "similar", "trending"):
+            return self.source(source, said, place)
+        if name.startswith("link_decay_") and not name.endswith("_rank"):
+            scale = float(name.removeprefix("link_decay_"))
+            return self.of_links(lambda links: weighed(links, scale), row)
+        if name in ("vector_3", "vector_10", "vector_inf"):
+            return self.vector_score(float(name.removeprefix("vector_")), row)
+        return self.named(name)(row)
+
+    def named(self, name: str) -> Callable[[int], float]:
+        links: dict[str, Callable[[Sequence[float]], float]] = {
+            "link_last": lambda links: links[0],
+            "link_second": lambda links: links[1] if len(links) > 1 else 0.0,
+            "link_max": max,
+            "link_count": lambda links: sum(link > 0 for link in links),
+            "link_newest": lambda links: next(
+                (ago for ago, link in enumerate(links) if link > 0), math.nan
+            ),
+        }
+        if name in links:
+            return lambda row: self.of_links(links[name], row)
+        single: dict[str, Callable[[int], float]] = {
+            "cosine_last": lambda row: self.of_cosines(lambda cosines: cosines[0], row),
+            "cosine_mean_5": lambda row: self.of_cosines(
+                lambda cosines: sum(cosines[:5]) / len(cosines[:5]), row
+            ),
+            "cosine_max": lambda row: self.of_cosines(max, row),
+            "item_share_log": lambda row: log_share(self.tables.stats.share[row]),
+            "item_share_rank": lambda row: float(self.tables.stats.share_rank[row]),
+            "item_recent_share_log": lambda row: log_share(self.tables.stats.recent_share[row]),
+            "item_trend": self.trend,
+            "item_age_days": self.age_days,
+            "artist_decay": lambda row: self.artist(row, 20.0),
+            "artist_share": lambda row: self.artist(row, math.inf) / max(1, len(self.played(200))),
+            "genre_overlap": self.genre_overlap,
+            "history_plays": lambda _: len(self.query.history_rows),
+            "newest_play_days": self.newest_play_days,
+            "history_share_rank": self.history_share_rank,
+        }
+        return single[name]
+
+    def source(self, source: str, said: str, place: int) -> float:
+        column = self.query.sources.get(source)
+        if column is None or column.ranks[place] == 0:
+            return math.nan
+        return float(column.ranks[place] if said == "rank" else column.scores[place])
+
+    def played(self, limit: int) -> list[int]:
+        return [int(row) for row in self.query.history_rows[:limit]]
+
+    def of_links(self, what: Callable[[Sequence[float]], float], row: int) -> float:
+        links = [self.link(played, row) for played in self.played(50)]
+        return what(links) if links else math.nan
+
+    def link(self, played: int, row: int) -> float:
+        lists = self.tables.neighbours
+        pairs = zip(lists.rows[played].tolist(), lists.scores[played].tolist(), strict=True)
+        return next((score for other, score in pairs if other == row and score > 0), 0.0)
+
+    def vector(self, row: int) -> NDArray[np.float64]:
+        return np.asarray(self.tables.embedding.vectors[row], dtype=np.float64)
+
+    def vector_score(self, scale: float, row: int) -> float:
+        played = [self.vector(other) for other in self.played(50)]
+        if not played:
+            return math.nan
+        left = self.tables.embedding.gram + REGULARIZATION * np.eye(DIMENSION)
+        right = np.zeros(DIMENSION)
+        for ago, vector in enumerate(played):
+            confidence = CONFIDENCE * math.exp(-ago / scale)
+            left = left + confidence * np.outer(vector, vector)
+            right = right + (1 + confidence) * vector
+        return float(self.vector(row) @ (np.linalg.inv(left) @ right))
+
+    def of_cosines(self, what: Callable[[Sequence[float]], float], row: int) -> float:
+        cosines = [cosine(self.vector(row), self.vector(other)) for other in self.played(50)]
+        return what(cosines) if cosines else math.nan
+
+    def trend(self, row: int) -> float:
+        share = float(self.tables.stats.share[row])
+        return float(self.tables.stats.recent_share[row]) / share if share else math.nan
+
+    def age_days(self, row: int) -> float:
+        first_s = int(self.tables.stats.first_played_s[row])
+        return (AS_OF_S - first_s) / 86_400 if first_s else math.nan
+
+    def artist(self, row: int, scale: float) -> float:
+        artists = self.tables.traits.artists
+        return sum(
+            math.exp(-ago / scale)
+            for ago, other in enumerate(self.played(200))
+            if artists[other] == artists[row]
+        )
+
+    def genre_overlap(self, row: int) -> float:
+        mine = [code for code in self.tables.traits.genres[row].tolist() if code != NO_CODE]
+        shared = total = 0.0
+        for ago, other in enumerate(self.played(200)):
+            for code in self.tables.traits.genres[other].tolist():
+                if code != NO_CODE:
+                    total += math.exp(-ago / 20)
+                    shared += math.exp(-ago / 20) * mine.count(code)
+        return shared / total if total else 0.0
+
+    def newest_play_days(self, _row: int) -> float:
+        ages_s = self.query.history_ages_s
+        return float(ages_s[0]) / 86_400 if len(ages_s) else math.nan
+
+    def history_share_rank(self, _row: int) -> float:
+        ranks = [float(self.tables.stats.share_rank[row]) for row in self.query.history_rows]
+        return sum(ranks) / len(ranks) if ranks else math.nan
+
+
+def weighed(links: Sequence[float], scale: float) -> float:
+    return sum(link * math.exp(-ago / scale) for ago, link in enumerate(links))
+
+
+def cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / lengths if lengths else 0.0
+
+
+def log_share(share: float) -> float:
+    return math.log(max(float(share), 1e-9))
+
+
+def column(matrix: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    return matrix[:, feature_names().index(name)]
+
+
+def rank_in_list(scores: Sequence[float], place: int) -> int:
+    """Return 1 plus how many stand before `place` when the highest come first."""
+    mine = scores[place]
+    before = sum(score == mine for score in scores[:place])
+    return 1 + before + sum(score > mine for score in scores)
+
+
+RANKS = {"link_decay_10_rank": "link_decay_10", "vector_10_rank": "vector_10"}
+
+
+@SEEDS
+@pytest.mark.parametrize("n_plays", [0, 1, 3, 60, 200])
+def test_every_feature_is_what_the_oracle_says(seed: int, n_plays: int) -> None:
+    random = np.random.default_rng([seed, n_plays])
+    tables, query = random_tables(random), random_query(random, n_plays)
+    oracle = Oracle(query, tables)
+
+    matrix = assemble(query, tables)
+
+    for name in feature_names():
+        if name in RANKS:
+            continue
+        expected = [oracle.value(name, place) for place in range(len(query.rows))]
+        np.testing.assert_allclose(
+            column(matrix, name), expected, rtol=1e-4, atol=1e-5, err_msg=name
+        )
+
+
+@SEEDS
+@pytest.mark.parametrize(("rank", "of"), RANKS.items())
+def test_a_rank_counts_from_the_highest_score_and_ties_stay_in_list_order(
+    seed: int, rank: str, of: str
+) -> None:
+    random = np.random.default_rng(seed)
+    query = random_query(random, 5)
+
+    matrix = assemble(query, random_tables(random))
+
+    scores = column(matrix, of).tolist()
+    assert column(matrix, rank).tolist() == [
+        rank_in_list(scores, place) for place in range(len(scores))
+    ]
+
+
+def test_names_are_unique_and_one_a_column() -> None:
+    random = np.random.default_rng(0)
+    matrix = assemble(random_query(random, 3), random_tables(random))
+
+    names = feature_names()
+    assert len(set(names)) == len(names) == matrix.shape[1]
+    assert all(feature.unit for feature in FEATURES)
+
+
+@pytest.mark.parametrize("order", ["time", "none"])
+def test_the_matrix_is_float32_in_c_order(order: str) -> None:
+    random = np.random.default_rng(0)
+    query = random_query(random, 3)
+
+    matrix = assemble(query, random_tables(random, order))
+
+    assert matrix.dtype == np.float32
+    assert matrix.flags.c_contiguous
+    assert len(matrix) == len(query.rows)
+
+
+@SEEDS
+def test_an_empty_history_gives_each_history_feature_its_declared_missing_value(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    matrix = assemble(random_query(random, 0), random_tables(random))
+
+    told_by_history = ("link_", "vector_", "cosine_", "artist_", "genre_", "history_", "newest_")
+    for feature in FEATURES:
+        if feature.name.startswith(told_by_history):
+            expected = np.full(len(matrix), feature.missing)
+            np.testing.assert_array_equal(column(matrix, feature.name), expected, feature.name)
+
+
+@SEEDS
+def test_a_log_without_order_blanks_what_needs_order_and_nothing_else(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    ordered = random_tables(random)
+    query = random_query(random, 8)
+    unordered = replace(ordered, facts=facts("none"))
+
+    with_order, without = assemble(query, ordered), assemble(query, unordered)
+
+    needing = [feature.name for feature in FEATURES if feature.needs_order]
+    assert needing
+    for feature in FEATURES:
+        left = column(without, feature.name)
+        if feature.needs_order:
+            assert np.isnan(left).all(), feature.name
+        else:
+            np.testing.assert_array_equal(left, column(with_order, feature.name), feature.name)
+
+
+def test_an_absent_source_is_missing_throughout_and_a_present_one_where_it_said_nothing() -> None:
+    random = np.random.default_rng(1)
+    query = random_query(random, 3)
+
+    matrix = assemble(query, random_tables(random))
+
+    assert np.isnan(column(matrix, "trending_rank")).all()
+    assert np.isnan(column(matrix, "trending_score")).all()
+    silent = query.sources["ann"].ranks == 0
+    assert silent.any()
+    assert (np.isnan(column(matrix, "ann_rank")) == silent).all()
+    assert (np.isnan(column(matrix, "ann_score")) == silent).all()
+
+
+def test_a_source_without_features_changes_nothing() -> None:
+    random = np.random.default_rng(2)
+    query, tables = random_query(random, 3), random_tables(random)
+    known = {name: each for name, each in query.sources.items() if name != "another"}
+    assert len(known) < len(query.sources)
+
+    matrix = assemble(replace(query, sources=known), tables)
+
+    np.testing.assert_array_equal(matrix, assemble(query, tables))
+
+
+@SEEDS
+def test_a_candidates_features_move_with_it(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    query, tables = random_query(random, 9), random_tables(random)
+    order = random.permutation(len(query.rows))
+    moved = replace(
+        query,
+        rows=query.rows[order],
+        sources={
+            name: SourceColumn(each.ranks[order], each.scores[order])
+            for name, each in query.sources.items()
+        },
+    )
+
+    there, here = assemble(moved, tables), assemble(query, tables)[order]
+
+    for name in feature_names():
+        if name not in RANKS:  # ties there go by list order
+            np.testing.assert_allclose(
+                column(there, name), column(here, name), rtol=1e-5, atol=1e-6, err_msg=name
+            )
