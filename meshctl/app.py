@@ -31,9 +31,10 @@ def main() -> None:
     # So that every command cleans up behind itself, as it does at Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     keep_loopback_off_proxies(os.environ)
-    # Read when OpenMP loads. Its threads spin at every barrier by default: beside one busy process
-    # on two cores, training took ten times as long.
+    # Read when the libraries load. OpenMP's threads spin at every barrier by default, and BLAS's for
+    # the smallest matrix: beside one busy process on two cores, training took ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     command_line(sys.argv[1:])()
 
 
@@ -41,7 +42,7 @@ def command_line(arguments: Sequence[str]) -> typer.Typer:
     """Return the app for `arguments`.
 
     Only the command that they name is imported: all of them take seconds,
-    numba and LightGBM among them. Without a known name all are there, for
+    DuckDB and LightGBM among them. Without a known name all are there, for
     `--help` and for suggestions.
     """
     app = typer.Typer(

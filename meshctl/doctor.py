@@ -195,7 +195,6 @@ _NATIVE_PROBES: Mapping[str, str] = {
     "lightgbm": "import lightgbm, numpy\n"
     "rows = numpy.arange(8.0).reshape(8, 1)\n"
     "lightgbm.train({'verbose': -1, 'num_threads': 1}, lightgbm.Dataset(rows, rows[:, 0]), 1)",
-    "numba": "import numba\nassert numba.njit(lambda n: n + 1)(1) == 2",
     "implicit": "import implicit.als, scipy.sparse\n"
     "plays = scipy.sparse.eye(4, format='csr', dtype='float32')\n"
     "als = implicit.als.AlternatingLeastSquares(2, iterations=1, num_threads=1)\n"

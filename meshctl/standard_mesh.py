@@ -136,7 +136,6 @@ def _common(settings: MeshSettings) -> dict[str, str]:
         # Two cores, six processes: each scores on one thread.
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
-        "NUMBA_CACHE_DIR": str((settings.state_directory / "numba-cache").absolute()),
     }
 
 

@@ -84,8 +84,8 @@ def print_report(console: Console, trained: Trained) -> None:
 def report_table(report: Report) -> Table:
     """Return the evaluation as a table, a method a row."""
     table = Table(title=f"evaluation on {report.users} users", title_justify="left")
-    table.add_column("method")
-    for name in ("NDCG@10", "NDCG@20", "HR@10", "recall@20", "recall@100", "coverage@20"):
+    table.add_column("method", no_wrap=True)
+    for name in ("NDCG@10", "NDCG@20", "HR@10", "recall@20", "recall@100", "covered"):
         table.add_column(name, justify="right")
     for method in report.methods:
         name, *figures = (str(figure) for figure in method.to_json().values())

@@ -1,1 +1,1 @@
-"""Recommendation maths that more than one part needs; numpy and numba only."""
+"""Recommendation maths that more than one part needs; numpy only."""
