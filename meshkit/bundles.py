@@ -81,8 +81,8 @@ class BundleStore:
             raise BundleError(
                 f"{self.root} has no published bundle; `meshctl train` makes one"
             ) from exc
-        except OSError as exc:
-            raise BundleError(f"{self.root / POINTER} cannot be read: {exc.strerror}") from exc
+        except (OSError, UnicodeDecodeError) as exc:
+            raise BundleError(f"{self.root / POINTER} cannot be read: {exc}") from exc
         if not _is_plain_name(version):
             raise BundleError(f"{self.root / POINTER} does not hold a version: {version[:80]!r}")
         return version
@@ -105,10 +105,9 @@ class BundleStore:
         """Write a bundle and make it current.
 
         `write` fills the directory it is given with plain files. Whatever fails, the store reads
-        as before.
+        as before. Raises BundleError when the store cannot be written, and what `write` raises.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=self.root))
+        staging = self._stage()
         try:
             write(staging)
             manifest = self._describe(staging, facts, now)
@@ -123,6 +122,13 @@ class BundleStore:
         _sync(self.root)
         self._point_at(manifest.version)
         return Bundle(self.root / manifest.version, manifest)
+
+    def _stage(self) -> Path:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix=".staging-", dir=self.root))
+        except OSError as exc:
+            raise BundleError(f"{self.root} cannot hold bundles: {exc}") from exc
 
     def _describe(self, staging: Path, facts: Mapping[str, Any], now: datetime) -> Manifest:
         files = {
@@ -174,6 +180,8 @@ def _read_manifest(path: Path) -> Manifest:
                 f"{FORMAT_VERSION}"
             )
         files = {name: FileEntry(**entry) for name, entry in fields.pop("files").items()}
+        if not isinstance(fields["facts"], dict):
+            raise TypeError("its facts are no object")  # noqa: TRY301 - the message names the file
         return Manifest(**fields, files=files)
     except FileNotFoundError as exc:
         raise BundleError(f"{file} does not exist; is {path.name!r} a published version?") from exc

@@ -7,7 +7,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.log_directory import read_log_summary
+from pipeline.log_directory import EVENTS_FILE, ITEMS_FILE, read_log_summary
 
 KEY_SQL = "('0x' || md5({column})[1:16])::UBIGINT"
 """`signals.keys.item_key` in SQL."""
@@ -69,20 +69,36 @@ class EventLog:
 def read_event_log(directory: Path) -> EventLog:
     """Read a log directory. Raises LogError, or what `read_log_summary` raises."""
     summary = read_log_summary(directory)
-    with duckdb.connect() as db:
-        db.read_parquet(str(directory / "events.parquet")).create_view("events")
-        db.read_parquet(str(directory / "items.parquet")).create_view("items")
-        _rank_by_key(db, "user_id", "users")
-        _rank_by_key(db, "item_id", "played")
-        users = db.sql("SELECT key, id FROM users ORDER BY place").fetchnumpy()
-        return EventLog(
-            order=summary.order,
-            events=_read_events(db),
-            user_keys=users["key"],
-            user_ids=users["id"].tolist(),
-            catalogue=_read_catalogue(db),
-            unplayed_items=_count_unplayed(db),
-        )
+    try:
+        with duckdb.connect() as db:
+            db.read_parquet(str(directory / EVENTS_FILE)).create_view("events")
+            db.read_parquet(str(directory / ITEMS_FILE)).create_view("items")
+            return _read(db, summary.order)
+    except duckdb.Error as exc:
+        raise LogError(f"{directory} cannot be read: {exc}") from exc
+
+
+def _read(db: duckdb.DuckDBPyConnection, order: str) -> EventLog:
+    _refuse_doubled_items(db)
+    _rank_by_key(db, "user_id", "users")
+    _rank_by_key(db, "item_id", "played")
+    users = db.sql("SELECT key, id FROM users ORDER BY place").fetchnumpy()
+    return EventLog(
+        order=order,
+        events=_read_events(db),
+        user_keys=users["key"],
+        user_ids=users["id"].tolist(),
+        catalogue=_read_catalogue(db),
+        unplayed_items=_count_unplayed(db),
+    )
+
+
+def _refuse_doubled_items(db: duckdb.DuckDBPyConnection) -> None:
+    doubled = db.sql(
+        "SELECT item_id FROM items GROUP BY item_id HAVING count(*) > 1 ORDER BY item_id LIMIT 1"
+    ).fetchall()
+    if doubled:
+        raise LogError(f"{ITEMS_FILE} has more than one row of item {doubled[0][0]!r}")
 
 
 def _rank_by_key(db: duckdb.DuckDBPyConnection, column: str, table: str) -> None:
@@ -104,8 +120,9 @@ def _read_events(db: duckdb.DuckDBPyConnection) -> Events:
         """
         SELECT u.place::UINTEGER AS users, i.place::UINTEGER AS rows,
                coalesce(e.timestamp, 0)::BIGINT AS times_s,
-               coalesce((ascii(e.market) - 65) * 26 + ascii(e.market[2]) - 65, 65535)::USMALLINT
-                   AS markets
+               CASE WHEN regexp_full_match(e.market, '[A-Z]{2}')
+                    THEN (ascii(e.market) - 65) * 26 + ascii(e.market[2]) - 65
+                    ELSE 65535 END::USMALLINT AS markets
         FROM events e JOIN users u ON e.user_id = u.id JOIN played i ON e.item_id = i.id
         ORDER BY u.place, e.position, e.timestamp, i.place
         """

@@ -58,9 +58,9 @@ def _together(events: Events, n_items: int) -> sp.csr_array:
     first = np.searchsorted(events.users, events.users)
     counted = np.arange(len(events)) - first < UNORDERED_PLAYS
     pairs = (events.users[counted], events.rows[counted])
-    had = sp.coo_array((np.ones(int(counted.sum())), pairs)).tocsr()
+    shape = (int(events.users.max(initial=0)) + 1, n_items)
+    had = sp.coo_array((np.ones(int(counted.sum())), pairs), shape=shape).tocsr()
     had.data = np.minimum(had.data, 1.0)
-    had.resize((had.shape[0], n_items))
     return (had.T @ had).tocsr()
 
 
