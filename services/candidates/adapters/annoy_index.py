@@ -16,9 +16,9 @@ METRIC: Final = "angular"
 TREES = 20
 """100,000 x 64: recall@100 0.98 at 0.21 ms."""
 
-SEARCH_PER_TREE = 10
-"""Nodes inspected per tree and wanted item; Annoy's own default is 1, which answers short lists
-from few leaves."""
+SEARCH_PER_ITEM = 10
+"""Nodes inspected per wanted item, all trees together; Annoy's own default is one a tree. On 50,000
+x 64 in 200 clusters recall@100 was 0.90 at 0.26 ms, with 20 nodes 0.98 at 0.38 ms."""
 
 SEED = 20
 
@@ -66,6 +66,6 @@ class AnnoyIndex:
         if wanted <= 0 or not np.isfinite(vector).all() or not vector.any():
             return self._rows[:0]
         numbers = self._index.get_nns_by_vector(
-            vector.tolist(), wanted, search_k=wanted * SEARCH_PER_TREE
+            vector.tolist(), wanted, search_k=wanted * SEARCH_PER_ITEM
         )
         return self._rows[np.array(numbers, dtype=np.intp)]
