@@ -20,7 +20,8 @@ ITEMS_PER_TASTE = 20
 USERS = 40
 AS_OF_S = 1_700_000_000
 """End of the log, unix seconds."""
-LOG_S = 30 * 86_400
+LOG_S = 9 * 86_400
+"""Length of the log in seconds; each taste and market has enough of it in a week to trend."""
 SEED = 7
 
 ITEM_IDS = tuple(f"{taste}-{number:02d}" for taste in TASTES for number in range(ITEMS_PER_TASTE))

@@ -1,0 +1,75 @@
+"""Similar: what tends to follow the newest plays."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.candidates.domain.similar import RECENT_PLAYS, similar_candidates
+from services.candidates.domain.values import Query
+from signals.bloom import build_filter
+from signals.bundle import ItemKeys, Neighbours
+
+ITEMS = ItemKeys(np.arange(8, dtype=np.uint64) * 1_000_003)
+NEIGHBOURS = Neighbours(
+    rows=np.array(
+        [[1, 2], [0, 3], [4, 0], [5, 4], [6, 0], [6, 7], [0, 0], [0, 0]], dtype=np.uint32
+    ),
+    scores=np.array(
+        [[0.6, 0.4], [0.5, 0.5], [0.9, 0], [0.3, 0.2], [1, 0], [0.5, 0.5], [0, 0], [0, 0]],
+        dtype=np.float32,
+    ),
+)
+
+
+def rows_of(values: list[int]) -> NDArray[np.uint32]:
+    return np.array(values, dtype=np.uint32)
+
+
+def query(history: list[int], *, limit: int = 10, had: tuple[int, ...] = ()) -> Query:
+    seen_filter = build_filter(ITEMS.keys[list(had)]) if had else b""
+    return Query(limit, rows_of(history), seen_filter, rows_of([]), market="")
+
+
+def test_neighbours_of_the_newest_play_come_first() -> None:
+    found = similar_candidates(query([2, 0]), NEIGHBOURS, ITEMS, recency_scale=1.0)
+
+    assert found.rows.tolist() == [4, 1]
+    np.testing.assert_allclose(found.scores, [0.9, 0.6 * math.exp(-1)], rtol=1e-6)
+
+
+def test_without_order_all_plays_weigh_alike() -> None:
+    found = similar_candidates(query([4, 3, 5]), NEIGHBOURS, ITEMS, recency_scale=math.inf)
+
+    assert found.rows.tolist() == [6, 7]
+    assert found.scores.tolist() == [1.5, 0.5]
+
+
+def test_what_was_had_leaves_room_for_what_was_not() -> None:
+    found = similar_candidates(query([5], limit=1, had=(6,)), NEIGHBOURS, ITEMS)
+
+    assert found.rows.tolist() == [7]
+
+
+def test_ties_go_to_the_lower_row() -> None:
+    found = similar_candidates(query([5], limit=1), NEIGHBOURS, ITEMS)
+
+    assert found.rows.tolist() == [6]
+
+
+def test_only_the_newest_plays_are_looked_up() -> None:
+    history = [7] * (RECENT_PLAYS - 1) + [2, 3]
+
+    found = similar_candidates(query(history), NEIGHBOURS, ITEMS)
+
+    assert found.rows.tolist() == [4]
+
+
+def test_items_without_neighbours_propose_nothing() -> None:
+    found = similar_candidates(query([6, 7]), NEIGHBOURS, ITEMS)
+
+    assert len(found.rows) == len(found.scores) == 0
+
+
+def test_an_empty_history_proposes_nothing() -> None:
+    assert len(similar_candidates(query([]), NEIGHBOURS, ITEMS).rows) == 0
