@@ -12,6 +12,7 @@ from recmesh.candidates.v1 import candidates_pb2, candidates_pb2_grpc
 from meshkit import telemetry
 from meshkit.bundles import Bundle, BundleStore, readable
 from meshkit.clock import Clock, FixedClock, WallClock
+from meshkit.config import PREFIX, ConfigError
 from meshkit.errors import DependencyError
 from meshkit.logs import setup_logs
 from meshkit.server import serve_sync
@@ -22,6 +23,7 @@ from services.candidates.adapters.trending_refresher import TrendingRefresher
 from services.candidates.adapters.trending_source import TrendingSource
 from services.candidates.adapters.trending_tables import TrendingTables
 from services.candidates.config import CandidatesConfig
+from services.candidates.domain.trending import TrendingStoreMisconfiguredError
 from services.candidates.domain.values import CandidateSource, Query
 from services.candidates.servicer import CandidateServicer, HeldSource
 from signals.bundle_facts import BundleFacts
@@ -72,7 +74,11 @@ def _trending(
 ) -> CandidateSource:
     clock: Clock = WallClock() if config.clock == "wall" else FixedClock(facts.as_of_s)
     tables = TrendingTables(config.table_prefix)
-    store = DynamodbTrendingStore.connect(config.dynamodb_endpoint, tables)
+    try:
+        store = DynamodbTrendingStore.connect(config.dynamodb_endpoint, tables)
+    except TrendingStoreMisconfiguredError as exc:
+        variable = f"{PREFIX}DYNAMODB_ENDPOINT"
+        raise ConfigError(f"{variable}={config.dynamodb_endpoint or ''!r}: {exc}") from exc
     trends = closing.enter_context(
         TrendingRefresher(store, clock.now_s, refresh_s=config.trending_refresh_s)
     )
