@@ -34,6 +34,7 @@ from signals.bundle import (
     market_column,
 )
 from signals.bundle_facts import BundleFacts
+from signals.limits import is_market
 
 RECENT_WINDOW_S = 7 * 86_400
 """The newest part of a log that `recent_share` counts: one of every weekday."""
@@ -140,6 +141,9 @@ def _rights(catalogue: Catalogue) -> tuple[NDArray[np.bool_], NDArray[np.uint16]
     """Return the distinct sets of markets, bool [sets, 676], and each item's set, uint16 [n]."""
     markets = [tuple(sorted(set(names))) for names in catalogue.markets]
     sets = sorted({*markets, ()})
+    malformed = [name for names in sets for name in names if not name or not is_market(name)]
+    if malformed:
+        raise LogError(f"markets: {malformed[0]!r} is not two capital letters (ISO 3166-1 alpha-2)")
     if len(sets) > NO_CODE:
         raise LogError(f"markets: {len(sets)} distinct sets of markets; at most {NO_CODE}")
     allowed = np.zeros((len(sets), MARKET_COLUMNS), dtype=np.bool_)
