@@ -38,7 +38,12 @@ class GrpcRankerClient:
             return RankerAnswer(None, failed=True, latency_s=time.monotonic() - started_s)
         latency_s = time.monotonic() - started_s
         scores = np.array(response.scores, dtype=np.float32)
-        if len(scores) != len(candidates.rows) or not np.isfinite(scores).all():
+        keeps_contract = (
+            response.bundle_version == self._bundle_version
+            and len(scores) == len(candidates.rows)
+            and bool(np.isfinite(scores).all())
+        )
+        if not keeps_contract:
             _log.error("the ranker's answer breaks its contract")
             return RankerAnswer(None, failed=True, latency_s=latency_s)
         return RankerAnswer(scores, failed=False, latency_s=latency_s)

@@ -22,6 +22,8 @@ _STATUS = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: SourceStatus.SHED,
 }
 
+MAX_DATA_AGE_S = 315_576_000_000.0  # what google.protobuf.Duration allows; a timedelta holds it
+
 
 class GrpcSourceClient:
     """Answers `SourceClient` through one channel, for one bundle version."""
@@ -57,20 +59,27 @@ class GrpcSourceClient:
         """Return the answer, or ERROR where it breaks the contract: a wrong row is no item."""
         rows = np.array(response.rows, dtype=np.uint32)
         scores = np.array(response.scores, dtype=np.float32)
+        data_age_s = _data_age_s(response)
         keeps_contract = (
             response.bundle_version == self._bundle_version
             and len(rows) == len(scores)
             and bool(np.isfinite(scores).all())
             and bool((rows < self._n_items).all())
+            and 0 <= (data_age_s or 0) <= MAX_DATA_AGE_S
         )
         if not keeps_contract:
             return no_answer(self._source, SourceStatus.ERROR, latency_s)
-        has_age = response.HasField("data_age")
         return SourceAnswer(
             source=self._source,
             status=SourceStatus.STALE if response.is_stale else SourceStatus.OK,
             rows=rows[:limit],
             scores=scores[:limit],
             latency_s=latency_s,
-            data_age_s=response.data_age.ToTimedelta().total_seconds() if has_age else None,
+            data_age_s=data_age_s,
         )
+
+
+def _data_age_s(response: candidates_pb2.GenerateResponse) -> float | None:
+    if not response.HasField("data_age"):
+        return None
+    return response.data_age.seconds + response.data_age.nanos / 1e9
