@@ -1,6 +1,6 @@
 """RankerService: proto to domain and back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -58,10 +58,11 @@ def read_query(request: ranker_pb2.RankRequest, n_items: int) -> RankingQuery:
     faults.require(len(np.unique(rows)) == len(rows), "rows", "holds a row more than once")
     faults.note(history_faults(history_rows, ages_s, request.history.seen_filter, n_items))
     faults.require(is_market(request.market), "market", MARKET_FAULT)
-    columns = {each.source: _read_column(each) for each in request.sources}
-    faults.note(_source_faults(request, columns, len(rows)))
+    names = [each.source for each in request.sources]
+    columns = [_read_column(each) for each in request.sources]
+    faults.note(_source_faults(names, columns, len(rows)))
     faults.refuse()
-    return RankingQuery(rows, columns, history_rows, ages_s)
+    return RankingQuery(rows, dict(zip(names, columns, strict=True)), history_rows, ages_s)
 
 
 def _read_column(column: ranker_pb2.SourceColumn) -> SourceColumn:
@@ -71,14 +72,16 @@ def _read_column(column: ranker_pb2.SourceColumn) -> SourceColumn:
 
 
 def _source_faults(
-    request: ranker_pb2.RankRequest, columns: Mapping[str, SourceColumn], n_rows: int
+    names: Sequence[str], columns: Sequence[SourceColumn], n_rows: int
 ) -> Iterator[tuple[str, str]]:
-    if len(request.sources) > MAX_SOURCES:
-        yield "sources", f"has {len(request.sources)} entries; at most {MAX_SOURCES} are allowed"
-    if len(columns) != len(request.sources):
+    if len(names) > MAX_SOURCES:
+        yield "sources", f"has {len(names)} entries; at most {MAX_SOURCES} are allowed"
+    if len(set(names)) != len(names):
         yield "sources", "names a source more than once"
-    for place, column in enumerate(columns.values()):
+    for place, (name, column) in enumerate(zip(names, columns, strict=True)):
         field = f"sources[{place}]"
+        if not name:
+            yield f"{field}.source", "is empty; a source's name is needed"
         if not len(column.ranks) == len(column.scores) == n_rows:
             yield field, f"needs {n_rows} ranks and scores, one a row"
         if not np.isfinite(column.scores).all():
