@@ -1,4 +1,4 @@
-"""Bloom filter over item keys: everything a user ever had, in two bytes an item.
+"""Bloom filter over item keys: everything a user ever had, in two to four bytes an item.
 
 Layout: the filter is its bits, least significant first, a power of two of them, 2048 at least.
 Bit positions of a key are (h1 + i * h2) mod bits for i = 0..7, with h1 the key itself, and h2 the

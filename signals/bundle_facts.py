@@ -12,7 +12,8 @@ class BundleFacts:
     order: str
     """Order of the log: "time", "position" (places without times) or "none"."""
     as_of_s: int
-    """Unix seconds that the bundle's tables are as of: the log's end, or the cut of a holdout."""
+    """Unix seconds that the bundle's tables are as of: the second after the log's last event,
+    or the cut of a holdout; 0 where the log has no times."""
     window_start_s: int
     """Unix seconds of the first event in the tables."""
     recent_window_s: int

@@ -13,10 +13,9 @@ def fold_in(
     """Return the vector of a user who played `item_vectors`, float32 [d].
 
     `item_vectors` is [n, d], one row a play; `gram` is Y'Y over the whole catalogue, [d, d];
-    `confidence` is c - 1 of each play, [n]. Solves (Y'Y + Y'(C - I)Y + lambda I) x = Y'C p, which
-    is equation 4 of Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback
-    datasets" (2008),
-    in float64. No plays give the zero vector.
+    `confidence` is c - 1 of each play, [n]. Solves (Y'Y + Y'(C - I)Y + lambda I) x = Y'C p in
+    float64, equation 4 of Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback
+    datasets" (2008); a repeated play counts again each time. No plays give the zero vector.
     """
     if not len(item_vectors):
         return np.zeros(gram.shape[0], dtype=np.float32)

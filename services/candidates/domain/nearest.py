@@ -14,7 +14,7 @@ from signals.fold_in import fold_in
 from signals.top import best_first
 
 MAX_ROUNDS = 3
-"""Searches for one answer: the first asks for twice the limit, each next for four times more."""
+"""Searches for one answer: the first asks for twice the limit, each next for four times as many."""
 
 
 class NearestIndex(Protocol):

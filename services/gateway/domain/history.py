@@ -34,7 +34,9 @@ NO_PLAYS = Plays(np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.int64))
 def compose_history(
     plays: Plays, seed_rows: Rows, item_keys: NDArray[np.uint64], now_s: float
 ) -> History:
-    """Return the history of a request: stored plays, then its seed items (newest last).
+    """Return the history of a request, newest first: its seed items, then the stored plays.
+
+    `plays` is oldest first, `seed_rows` newest last.
 
     Seed items are aged 0. A play in the future of `now_s`, as clocks disagree, is aged 0 too.
     """

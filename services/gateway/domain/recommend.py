@@ -71,7 +71,7 @@ class Limits:
 
     candidates_per_source: int = 200
     ranked: int = 500
-    """Candidates that the model scores: 6 ms of LightGBM for 300 trees."""
+    """Candidates that the model scores at most."""
     sources_share: float = 0.6
     """Share of what remains that sources may use; the ranker has the rest."""
     source_timeout_s: float = 1.0

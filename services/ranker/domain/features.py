@@ -46,7 +46,7 @@ class Feature:
     name: str
     unit: str
     missing: float
-    """Value where nothing is known."""
+    """Value where nothing is known: no history, no proposal, no times."""
     needs_order: bool = False
     """Says something of recency: missing throughout when the log has no order."""
 
@@ -87,7 +87,7 @@ def _link_columns(query: RankingQuery, tables: ItemTables) -> Columns:
     links = link_strengths(tables.neighbours, query.history_rows[:RECENT_PLAYS], query.rows)
     if not len(links):
         return np.full((len(LINK_SCALES) + 6, len(query.rows)), np.nan, dtype=np.float32)
-    decayed = [recency_weights(len(links), scale) @ links for scale in LINK_SCALES]
+    decayed = [_weights(len(links), scale, tables) @ links for scale in LINK_SCALES]
     linked = links > 0
     newest = np.where(linked.any(axis=0), linked.argmax(axis=0), np.nan)
     return np.stack(
@@ -141,7 +141,7 @@ def _item_columns(query: RankingQuery, tables: ItemTables) -> Columns:
 
 def _affinity_columns(query: RankingQuery, tables: ItemTables) -> Columns:
     played = query.history_rows[:AFFINITY_PLAYS]
-    weights = recency_weights(len(played), AFFINITY_SCALE)
+    weights = _weights(len(played), AFFINITY_SCALE, tables)
     artists = tables.traits.artists
     decayed = _weight_by_code(artists[played], weights, artists[query.rows])
     plays = _weight_by_code(artists[played], np.ones_like(weights), artists[query.rows])
@@ -161,8 +161,13 @@ def _user_columns(query: RankingQuery, tables: ItemTables) -> Columns:
 def _user_vector(
     played: NDArray[np.float32], tables: ItemTables, scale: float
 ) -> NDArray[np.float32]:
-    confidence = np.float32(tables.facts.als_confidence) * recency_weights(len(played), scale)
+    confidence = np.float32(tables.facts.als_confidence) * _weights(len(played), scale, tables)
     return fold_in(played, tables.embedding.gram, confidence, tables.facts.als_regularization)
+
+
+def _weights(length: int, scale: float, tables: ItemTables) -> NDArray[np.float32]:
+    """Return the weight of each play, newest first; all alike where the log has no order."""
+    return recency_weights(length, np.inf if tables.facts.order == "none" else scale)
 
 
 def _rank_in_list(scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -81,7 +81,8 @@ class History(google.protobuf.message.Message):
     SEEN_FILTER_FIELD_NUMBER: builtins.int
     seen_filter: builtins.bytes
     """Bloom filter over the item keys of everything the user ever had, in the
-    layout that signals/bloom.py documents; at most 64 KiB. Empty: nothing.
+    layout that signals/bloom.py documents; a power of two of bytes, 256 to
+    65,536, or empty: nothing.
     Sources leave out what it holds; it never holds back more than 1 in 1,000
     unseen items.
     """

@@ -32,8 +32,8 @@ class _RankedByEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     RANKED_BY_MODEL: _RankedBy.ValueType  # 1
     """The bundle's model."""
     RANKED_BY_FALLBACK: _RankedBy.ValueType  # 2
-    """Merge order, because the ranker could not be asked, failed or was late, or
-    because there was nothing to rank.
+    """Merge order: the ranker failed or was late, or there was no history to
+    rank by.
     """
 
 class RankedBy(_RankedBy, metaclass=_RankedByEnumTypeWrapper):
@@ -44,8 +44,8 @@ RANKED_BY_UNSPECIFIED: RankedBy.ValueType  # 0
 RANKED_BY_MODEL: RankedBy.ValueType  # 1
 """The bundle's model."""
 RANKED_BY_FALLBACK: RankedBy.ValueType  # 2
-"""Merge order, because the ranker could not be asked, failed or was late, or
-because there was nothing to rank.
+"""Merge order: the ranker failed or was late, or there was no history to
+rank by.
 """
 global___RankedBy = RankedBy
 
@@ -68,9 +68,9 @@ class RecommendRequest(google.protobuf.message.Message):
     page_size: builtins.int
     """Optional. Items wanted, at most 200. 0 means 20."""
     surface: builtins.str
-    """Optional. Where the slate will be shown; decides the default deadline:
-    "home" 150 ms, "batch" 5 s. Empty means "home". Any other value is
-    refused.
+    """Optional. Where the slate will be shown; decides the longest time that the
+    answer may take: "home" 150 ms, "batch" 5 s, or the caller's own deadline
+    where that is nearer. Empty means "home". Any other value is refused.
     """
     market: builtins.str
     """Optional. Market of the request, ISO 3166-1 alpha-2, upper case. Empty: no
