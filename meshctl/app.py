@@ -31,8 +31,9 @@ def main() -> None:
     # So that every command cleans up behind itself, as it does at Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     keep_loopback_off_proxies(os.environ)
-    # Read when the libraries load. OpenMP's threads spin at every barrier by default, and BLAS's for
-    # the smallest matrix: beside one busy process on two cores, training took ten times as long.
+    # Read when the libraries load. OpenMP's threads spin at every barrier by default, and BLAS's
+    # for the smallest matrix: beside one busy process on two cores, training took ten times as
+    # long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     command_line(sys.argv[1:])()

@@ -4,7 +4,7 @@ import socket
 from typing import Literal
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # types are a package apart
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 Health = Literal["SERVING", "NOT_SERVING", "UNKNOWN", "UNREACHABLE", "TIMEOUT"]
 

@@ -121,7 +121,8 @@ class BundleStore:
             raise
         _sync(self.root)
         self._point_at(manifest.version)
-        return Bundle(self.root / manifest.version, manifest)
+        path = self.root / manifest.version
+        return Bundle(path, _read_manifest(path))  # as `open` will: JSON has no tuples
 
     def _stage(self) -> Path:
         try:
@@ -194,7 +195,9 @@ def _write_manifest(path: Path, manifest: Manifest) -> None:
         **{name: getattr(manifest, name) for name in Manifest.__slots__},
         "files": {name: asdict(entry) for name, entry in manifest.files.items()},
     }
-    (path / MANIFEST).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
+    (path / MANIFEST).write_text(
+        json.dumps(fields, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    )
 
 
 def _verify_files(path: Path, manifest: Manifest) -> None:

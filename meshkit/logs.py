@@ -38,8 +38,8 @@ class LogLevel(StrEnum):
 class LogSettings:
     """How this process logs."""
 
-    log_format: LogFormat = setting(default=LogFormat.TEXT)  # noqa: RUF009  declares a field
-    log_level: LogLevel = setting(default=LogLevel.INFO)  # noqa: RUF009  declares a field
+    log_format: LogFormat = setting(default=LogFormat.TEXT)
+    log_level: LogLevel = setting(default=LogLevel.INFO)
 
 
 def setup_logs(service_name: str, environ: Mapping[str, str] = os.environ) -> None:

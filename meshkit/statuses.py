@@ -4,9 +4,9 @@ import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, RetryInfo  # type: ignore[import-untyped]  # no types published
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # no types published
-from grpc_status import rpc_status  # type: ignore[import-untyped]  # types are a package apart
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
 
 from meshkit.errors import (
     CallerError,

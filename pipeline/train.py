@@ -6,9 +6,10 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import version
+from math import isnan
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, Protocol, TypeVar, get_args
+from typing import Any, Literal, Protocol, TypeVar
 
 from meshkit.bundles import Bundle, BundleStore
 from pipeline.cuts import Cut, Cuts, cut_log
@@ -183,10 +184,16 @@ def publish(
 
     facts = {
         **tables.facts.to_json(),
-        "feature_schema": [asdict(f) for group in FEATURE_GROUPS for f in group.features],
+        "feature_schema": feature_schema(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
     return store.publish(write, facts, now=now)
 
 
-HOLDOUTS: tuple[str, ...] = get_args(Holdout)
+def feature_schema() -> list[dict[str, Any]]:
+    """Return name, unit and missing value (null for NaN) of every feature, in column order."""
+    features = (feature for group in FEATURE_GROUPS for feature in group.features)
+    return [
+        {**asdict(feature), "missing": None if isnan(feature.missing) else feature.missing}
+        for feature in features
+    ]

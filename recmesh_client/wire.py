@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
-from google.rpc import (  # type: ignore[import-untyped]  # it ships stubs without py.typed
+from google.rpc import (
     error_details_pb2,
     status_pb2,
 )

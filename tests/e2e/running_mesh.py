@@ -1,4 +1,4 @@
-"""The real mesh, as a person runs it: a trained bundle and `meshctl up` in a directory of its own."""
+"""The real mesh, as a person runs it: `meshctl up` over a trained bundle, in its own directory."""
 
 import json
 import os

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import duckdb
 import grpc
@@ -122,8 +123,8 @@ def test_bad_input_names_every_field_and_its_limit(mesh: RunningMesh) -> None:
             stub.Recommend(request, timeout=5)
 
     assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    trailing = dict(failed.value.trailing_metadata())
-    status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
+    trailing = {each.key: each.value for each in failed.value.trailing_metadata()}
+    status = status_pb2.Status.FromString(cast("bytes", trailing["grpc-status-details-bin"]))
     details = error_details_pb2.BadRequest()
     assert status.details[0].Unpack(details)
     faults = {each.field: each.description for each in details.field_violations}

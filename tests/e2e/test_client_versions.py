@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # no types published
+from google.rpc.error_details_pb2 import (
     BadRequest,
 )
 

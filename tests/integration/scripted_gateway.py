@@ -13,14 +13,14 @@ from contextlib import contextmanager
 
 import grpc
 from google.protobuf.message import Message
-from google.rpc import status_pb2  # type: ignore[import-untyped]  # it ships stubs without py.typed
-from grpc_health.v1 import (  # type: ignore[import-untyped]  # types are a package apart
+from google.rpc import status_pb2
+from grpc_health.v1 import (
     health,
     health_pb2,
     health_pb2_grpc,
 )
 from grpc_reflection.v1alpha import reflection
-from grpc_status import rpc_status  # type: ignore[import-untyped]  # types are a package apart
+from grpc_status import rpc_status
 from recmesh.gateway.v1 import gateway_pb2 as pb
 from recmesh.gateway.v1 import gateway_pb2_grpc
 

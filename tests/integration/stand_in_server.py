@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # types are a package apart
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 _LIFE_S = 120.0  # so that a failing test leaves nothing behind for long
 _SLEEPER = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(120)"

@@ -7,7 +7,7 @@ from typing import TypeVar
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from google.rpc import (  # type: ignore[import-untyped]  # it ships stubs without py.typed
+from google.rpc import (
     error_details_pb2 as details,
 )
 from recmesh.common.v1 import common_pb2

@@ -11,7 +11,7 @@ import grpc
 import pytest
 import typer
 from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # no types published
+from google.rpc.error_details_pb2 import (
     RetryInfo,
 )
 from recmesh.common.v1 import common_pb2

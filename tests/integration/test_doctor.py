@@ -196,9 +196,7 @@ def test_the_command_reports_every_check_and_exits_1_on_a_failure(
 
     findings = {finding["check"]: finding for finding in json.loads(result.stdout)}
     assert len(findings) == len(CHECKS)
-    assert {findings[name]["verdict"] for name in ("annoy", "lightgbm", "implicit")} == {
-        "OK"
-    }
+    assert {findings[name]["verdict"] for name in ("annoy", "lightgbm", "implicit")} == {"OK"}
     failed = [name for name, finding in findings.items() if finding["verdict"] == "FAIL"]
     assert "gateway port" in failed
     assert all(findings[name]["mend"] for name in failed)

@@ -2,8 +2,8 @@
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import BadRequest, RetryInfo  # type: ignore[import-untyped]  # no types published
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # no types published
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.status_pb2 import Status
 
 from meshkit import errors
 from meshkit.errors import FieldViolation, InvalidFields

@@ -1,6 +1,5 @@
 """The ranker over gRPC: scores, or that there are none."""
 
-import logging
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -10,14 +9,13 @@ from recmesh.ranker.v1 import ranker_pb2
 from recmesh.ranker.v1.ranker_pb2_grpc import RankerServiceStub
 
 from meshkit.telemetry import inject
+from services.gateway.adapters.leaf_log import ANSWERS, LeafLog
 from services.gateway.adapters.messages import write_history
 from services.gateway.domain.values import Merged, RankerAnswer, Subject
 
 if TYPE_CHECKING:
     # A type of the stubs only: grpc makes the same stub for both kinds of channel.
     from recmesh.ranker.v1.ranker_pb2_grpc import RankerServiceAsyncStub
-
-_log = logging.getLogger(__name__)
 
 
 class GrpcRankerClient:
@@ -26,6 +24,7 @@ class GrpcRankerClient:
     def __init__(self, channel: grpc.aio.Channel, bundle_version: str) -> None:
         self._rank = cast("RankerServiceAsyncStub", RankerServiceStub(channel)).Rank
         self._bundle_version = bundle_version
+        self._log = LeafLog("ranker")
 
     async def rank(self, candidates: Merged, subject: Subject, *, timeout_s: float) -> RankerAnswer:
         """Ask once. The call ends by its own timeout and is never cancelled: that would leak."""
@@ -34,8 +33,7 @@ class GrpcRankerClient:
         try:
             response = await self._rank(request, timeout=timeout_s, metadata=inject())
         except grpc.aio.AioRpcError as exc:
-            _log.warning("the ranker gave no scores: %s", exc.code().name)
-            return RankerAnswer(None, failed=True, latency_s=time.monotonic() - started_s)
+            return self._failed(exc.code().name, time.monotonic() - started_s)
         latency_s = time.monotonic() - started_s
         scores = np.array(response.scores, dtype=np.float32)
         keeps_contract = (
@@ -44,9 +42,13 @@ class GrpcRankerClient:
             and bool(np.isfinite(scores).all())
         )
         if not keeps_contract:
-            _log.error("the ranker's answer breaks its contract")
-            return RankerAnswer(None, failed=True, latency_s=latency_s)
+            return self._failed("its answer breaks the contract", latency_s)
+        self._log.note(ANSWERS)
         return RankerAnswer(scores, failed=False, latency_s=latency_s)
+
+    def _failed(self, fault: str, latency_s: float) -> RankerAnswer:
+        self._log.note(fault)
+        return RankerAnswer(None, failed=True, latency_s=latency_s)
 
     def _write(self, candidates: Merged, subject: Subject) -> ranker_pb2.RankRequest:
         return ranker_pb2.RankRequest(

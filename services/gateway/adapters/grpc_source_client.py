@@ -9,6 +9,7 @@ from recmesh.candidates.v1 import candidates_pb2
 from recmesh.candidates.v1.candidates_pb2_grpc import CandidateServiceStub
 
 from meshkit.telemetry import inject
+from services.gateway.adapters.leaf_log import ANSWERS, LeafLog
 from services.gateway.adapters.messages import write_history
 from services.gateway.domain.recommend import no_answer
 from services.gateway.domain.values import SourceAnswer, SourceStatus, Subject
@@ -35,6 +36,7 @@ class GrpcSourceClient:
         self._generate = cast("CandidateServiceAsyncStub", CandidateServiceStub(channel)).Generate
         self._bundle_version = bundle_version
         self._n_items = n_items
+        self._log = LeafLog(f"source {source}")
 
     async def generate(self, subject: Subject, *, limit: int, timeout_s: float) -> SourceAnswer:
         """Ask once. The call ends by its own timeout and is never cancelled: that would leak."""
@@ -49,6 +51,7 @@ class GrpcSourceClient:
         try:
             response = await self._generate(request, timeout=timeout_s, metadata=inject())
         except grpc.aio.AioRpcError as exc:
+            self._log.note(exc.code().name)
             status = _STATUS.get(exc.code(), SourceStatus.ERROR)
             return no_answer(self._source, status, time.monotonic() - started_s)
         return self._read(response, limit, time.monotonic() - started_s)
@@ -67,6 +70,7 @@ class GrpcSourceClient:
             and bool((rows < self._n_items).all())
             and 0 <= (data_age_s or 0) <= MAX_DATA_AGE_S
         )
+        self._log.note(ANSWERS if keeps_contract else "its answer breaks the contract")
         if not keeps_contract:
             return no_answer(self._source, SourceStatus.ERROR, latency_s)
         return SourceAnswer(
