@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import cast
 
 import duckdb
 import grpc
@@ -124,7 +123,7 @@ def test_bad_input_names_every_field_and_its_limit(mesh: RunningMesh) -> None:
 
     assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     trailing = {each.key: each.value for each in failed.value.trailing_metadata()}
-    status = status_pb2.Status.FromString(cast("bytes", trailing["grpc-status-details-bin"]))
+    status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
     details = error_details_pb2.BadRequest()
     assert status.details[0].Unpack(details)
     faults = {each.field: each.description for each in details.field_violations}

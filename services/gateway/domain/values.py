@@ -98,7 +98,7 @@ class Merged:
     scores: Scores
     """float32 [c], the merge score, not increasing."""
     columns: Mapping[str, SourceColumn]
-    """By source name, for every source that answered."""
+    """By source name, for every source that proposed anything."""
 
     def take(self, places: NDArray[np.intp] | NDArray[np.bool_]) -> "Merged":
         """Return the candidates at `places` (indices or a mask), in that order."""
