@@ -32,6 +32,7 @@ from services.gateway.domain.values import (
     Subject,
 )
 from services.ranker.domain.values import ItemTables, RankingQuery, SourceColumn
+from signals.bundle_facts import BundleFacts
 
 NO_ROWS = np.zeros(0, dtype=np.uint32)
 
@@ -67,6 +68,15 @@ class OfflineMesh:
     def over(cls, tables: Tables, directory: Path) -> Self:
         """Write `tables` into `directory` and open what the sources read, as they do."""
         tables.write(directory)
+        return cls._of(tables, directory)
+
+    @classmethod
+    def open(cls, directory: Path, facts: BundleFacts) -> Self:
+        """Open a verified bundle. Raises OSError or ValueError."""
+        return cls._of(Tables.open(directory, facts), directory)
+
+    @classmethod
+    def _of(cls, tables: Tables, directory: Path) -> Self:
         names = tables.genre_names.names()
         trends = snapshot_of(tables.trends, tables.keys, names, tables.facts.as_of_s)
         return cls(

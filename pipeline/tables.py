@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,25 @@ class Tables:
     stats: ItemStats
     histories: Histories
     trends: TrendCounts
+
+    @classmethod
+    def open(cls, directory: Path, facts: BundleFacts) -> Self:
+        """Map the tables of a verified bundle. Raises OSError or ValueError."""
+        return cls(
+            facts=facts,
+            keys=ItemKeys.open(directory),
+            texts=ItemTexts.open(directory),
+            traits=ItemTraits.open(directory),
+            genre_names=GenreNames.open(directory),
+            rights=MarketRights.open(directory),
+            embedding=Embedding.open(directory),
+            indexed=IndexedItems.open(directory),
+            neighbours=Neighbours.open(directory),
+            popularity=Popularity.open(directory),
+            stats=ItemStats.open(directory),
+            histories=Histories.open(directory),
+            trends=TrendCounts.open(directory),
+        )
 
     def write(self, directory: Path) -> None:
         """Write every view and the nearest-neighbour index into `directory`."""

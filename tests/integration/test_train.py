@@ -1,0 +1,211 @@
+"""Training, from a log directory to a published bundle."""
+
+import json
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from meshctl.train import train as train_command
+from meshkit.bundles import BundleStore
+from pipeline.cuts import WINDOW_S
+from pipeline.event_log import LogError, read_event_log
+from pipeline.log_directory import Order
+from pipeline.metrics import METRICS
+from pipeline.synth.settings import END_S
+from pipeline.train import REPORT_FILE
+from services.ranker.adapters.lightgbm_model import LightgbmModel
+from services.ranker.domain.features import feature_names
+from signals.bundle import Histories, ItemKeys
+from signals.bundle_facts import BundleFacts
+from signals.keys import item_key
+from tests.integration.small_world import TrainedWorld, train_on
+from tests.unit.event_logs import Play, write_event_log
+
+METHODS = ["ranked", "merge order", "ann", "similar", "trending", "popularity"]
+
+
+def run(*arguments: str) -> Result:
+    app = typer.Typer()
+    app.command()(train_command)
+    return CliRunner().invoke(app, arguments)
+
+
+def plays_of(log: Path, columns: str) -> list[tuple[object, ...]]:
+    with duckdb.connect() as db:
+        db.read_parquet(str(log / "events.parquet")).create_view("events")
+        return db.sql(f"SELECT {columns} FROM events ORDER BY user_id, position").fetchall()  # noqa: S608 - ours
+
+
+def without_times(world: TrainedWorld, out: Path, order: Order, users: int = 120) -> Path:
+    """Write a log of the world's first users that keeps the order of its plays at most."""
+    plays = [Play(str(user), str(item)) for user, item in plays_of(world.log, "user_id, item_id")]
+    kept = set(sorted({play.user for play in plays})[:users])
+    return write_event_log(out, [play for play in plays if play.user in kept], order=order)
+
+
+def test_training_publishes_a_bundle_that_opens(trained_world: TrainedWorld) -> None:
+    bundle = BundleStore(trained_world.bundles).open()
+
+    assert bundle == trained_world.trained.bundle
+    assert {path.name for path in bundle.path.iterdir()} == {
+        *bundle.manifest.files,
+        "manifest.json",
+    }
+    assert len(bundle.manifest.files) > 25
+    model = LightgbmModel.open(bundle.path, feature_names())
+    scores = model.score(np.zeros((2, len(feature_names())), dtype=np.float32))
+    assert np.isfinite(scores).all()
+
+
+def test_the_manifest_says_what_it_was_trained_on(trained_world: TrainedWorld) -> None:
+    manifest = trained_world.trained.bundle.manifest
+    log = read_event_log(trained_world.log)
+
+    facts = BundleFacts.from_json(manifest.facts)
+
+    assert (facts.events, facts.users) == (len(log.events), len(log.user_keys))
+    assert facts.items == len(log.catalogue.ids)
+    assert facts.as_of_s == int(log.events.times_s.max()) + 1 <= END_S + 1
+    assert facts.features == feature_names()
+    assert [one["name"] for one in manifest.facts["feature_schema"]] == list(feature_names())
+    assert set(manifest.facts["libraries"]) == {"annoy", "implicit", "lightgbm", "numpy"}
+
+
+def test_the_report_compares_the_slate_with_each_of_its_parts(trained_world: TrainedWorld) -> None:
+    report = trained_world.trained.report
+
+    by_name = {method.method: method for method in report.methods}
+    assert list(by_name) == METHODS
+    assert report.users > 30
+    for method in report.methods:
+        figures = [getattr(method, metric) for metric in METRICS]
+        assert all(0 < figure <= 1 for figure in [*figures, method.catalogue_coverage])
+        assert method.recall_20 <= method.recall_100
+    assert by_name["ranked"].ndcg_10 > by_name["popularity"].ndcg_10
+    assert by_name["ranked"].catalogue_coverage > by_name["popularity"].catalogue_coverage
+    written = json.loads((trained_world.trained.bundle.path / REPORT_FILE).read_text())
+    assert written == report.to_json()
+
+
+def test_equal_input_and_seed_give_equal_content(
+    trained_world: TrainedWorld, tmp_path: Path
+) -> None:
+    again = train_on(trained_world.log, tmp_path / "bundles")
+
+    first = trained_world.trained
+    assert again.report == first.report
+    assert again.bundle.manifest.files == first.bundle.manifest.files
+    assert again.bundle.manifest.content_sha256 == first.bundle.manifest.content_sha256
+
+
+def test_a_holdout_week_is_in_no_published_history(
+    trained_world: TrainedWorld, tmp_path: Path
+) -> None:
+    trained = train_on(trained_world.log, tmp_path / "bundles", holdout="week")
+
+    path = trained.bundle.path
+    facts = BundleFacts.from_json(trained.bundle.manifest.facts)
+    histories, items = Histories.open(path), ItemKeys.open(path)
+    whole = BundleFacts.from_json(trained_world.trained.bundle.manifest.facts)
+    assert whole.as_of_s - WINDOW_S <= facts.as_of_s < whole.as_of_s
+    assert histories.times_s.max() < facts.as_of_s
+    plays = plays_of(trained_world.log, "user_id, item_id, timestamp")
+    known = [(user, item) for user, item, at_s in plays if int(str(at_s)) < facts.as_of_s]
+    assert 0 < len(known) < len(plays)
+    assert len(histories.rows) == len(known)
+    for user in {user for user, _ in known[:200]}:
+        rows, _ = histories.of(item_key(str(user)))
+        own = [str(item) for who, item in known if who == user]
+        assert rows.tolist() == items.rows_of_ids(own).tolist()
+    assert trained.report == trained_world.trained.report
+
+
+@pytest.mark.parametrize("order", ["position", "none"])
+def test_a_log_without_times_trains(
+    trained_world: TrainedWorld, tmp_path: Path, order: Order
+) -> None:
+    log = without_times(trained_world, tmp_path / "log", order)
+
+    trained = train_on(log, tmp_path / "bundles", holdout="last")
+
+    assert [method.method for method in trained.report.methods] == METHODS
+    assert 0 < trained.report.users <= 120
+    assert BundleStore(tmp_path / "bundles").open() == trained.bundle
+    facts = BundleFacts.from_json(trained.bundle.manifest.facts)
+    assert (facts.order, facts.as_of_s) == (order, 0)
+    assert facts.events == len(read_event_log(log).events) - 120  # a play of each user is held back
+    assert any("no order" in note for note in trained.report.notes) == (order == "none")
+
+
+@pytest.mark.parametrize(
+    ("order", "holdout", "message"),
+    [
+        ("time", "last", "a log with order 'time' cannot hold back its last plays; use "),
+        ("position", "week", "a log with order 'position' cannot hold back a week; use "),
+        ("none", "week", "a log with order 'none' cannot hold back a week; use "),
+    ],
+)
+def test_a_holdout_that_the_log_cannot_give_is_refused(
+    trained_world: TrainedWorld, tmp_path: Path, order: Order, holdout: str, message: str
+) -> None:
+    log = trained_world.log
+    if order != "time":
+        log = without_times(trained_world, tmp_path / "log", order, users=10)
+
+    bundles = str(tmp_path / "bundles")
+    refused = run(str(log), "--bundles", bundles, "--holdout", holdout)
+
+    instead = "week" if holdout == "last" else "last"
+    assert refused.exit_code == 1
+    assert f"error: --holdout {holdout}: {message}--holdout {instead}" in refused.stderr
+    assert not (tmp_path / "bundles").exists()
+
+
+@pytest.mark.parametrize("order", ["time", "position", "none"])
+@pytest.mark.parametrize(
+    ("users", "plays_each", "message"),
+    [
+        (0, 0, "the log has 0 events of 0 users: too few to hold any back"),
+        (1, 1, "the log has 1 events of 1 users: too few to hold any back"),
+        (5, 3, "no candidate of any user was played after a training cut"),
+    ],
+)
+def test_a_log_with_too_few_events_is_refused_and_nothing_published(
+    tmp_path: Path, order: Order, users: int, plays_each: int, message: str
+) -> None:
+    plays = [
+        Play(f"user-{user}", f"item-{n}", END_S + n * 86_400 if order == "time" else None)
+        for user in range(users)
+        for n in range(plays_each)
+    ]
+    log = write_event_log(tmp_path / "log", plays, order=order)
+
+    with pytest.raises(LogError, match=message):
+        train_on(log, tmp_path / "bundles")
+
+    assert not (tmp_path / "bundles").exists()
+
+
+def test_the_command_prints_the_report_and_where_the_bundle_is(
+    trained_world: TrainedWorld, tmp_path: Path
+) -> None:
+    log = without_times(trained_world, tmp_path / "log", "position", users=40)
+
+    trained = run(str(log), "--bundles", str(tmp_path / "bundles"))
+
+    assert trained.exit_code == 0, trained.output
+    version = BundleStore(tmp_path / "bundles").current()
+    assert f"published {version} in" in trained.stdout
+    for method in METHODS:
+        assert method in trained.stdout
+
+
+def test_the_command_names_a_folder_that_is_no_log(tmp_path: Path) -> None:
+    refused = run(str(tmp_path))
+
+    assert refused.exit_code == 1
+    assert f"error: {tmp_path} is not a log directory" in refused.stderr
