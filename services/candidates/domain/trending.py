@@ -1,8 +1,9 @@
 """What trends: counts of segments in time buckets, their score, and the blend that a request gets.
 
 How this works. Plays (from logs: listeners) are counted per segment (a market, a genre, both, or
-neither), bucket of six hours and item. Writers leave counts in a `TrendingStore`; a roll-up reduces every segment and
-bucket to its top items; a refresher reads those tops and ranks each segment by
+neither), bucket of six hours and item. Writers leave counts in a `TrendingStore`; a roll-up
+reduces every segment and bucket to its top items; a refresher reads those tops and ranks each
+segment by
     score(item) = sum over buckets of the window: n * 2^(-age / half-life),
 with the age taken from the bucket's middle. A request is answered from the resulting
 `TrendingSnapshot` alone, by `blend`.
