@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import duckdb
 import numpy as np
 
 from pipeline.event_log import EventLog, Events, read_event_log
@@ -37,12 +38,7 @@ def write_event_log(
 ) -> Path:
     """Write a log directory; a play's position is its place in `plays`."""
     with tempfile.TemporaryDirectory() as spill, connect(Path(spill)) as db:
-        for place, play in enumerate(plays):
-            position = None if order == "none" else place
-            db.execute(
-                "INSERT INTO events VALUES (?, ?, ?, ?, 'play', 1.0, ?)",
-                [play.user, play.item, play.at_s, position, play.market],
-            )
+        _insert_events(db, plays, has_order=order != "none")
         for item_id, item in (items or {}).items():
             db.execute(
                 "INSERT INTO items VALUES (?, ?, ?, ?, NULL, ?)",
@@ -51,6 +47,23 @@ def write_event_log(
         with new_log_directory(out) as directory:
             write_log(db, directory, log_format="events", order=order, rejected={})
     return out
+
+
+def _insert_events(
+    db: duckdb.DuckDBPyConnection, plays: Sequence[Play], *, has_order: bool
+) -> None:
+    db.execute(
+        "INSERT INTO events SELECT unnest($users::VARCHAR[]), unnest($items::VARCHAR[]), "
+        "unnest($times::BIGINT[]), unnest($positions::BIGINT[]), 'play', 1.0, "
+        "unnest($markets::VARCHAR[])",
+        {
+            "users": [play.user for play in plays],
+            "items": [play.item for play in plays],
+            "times": [play.at_s for play in plays],
+            "positions": [place if has_order else None for place in range(len(plays))],
+            "markets": [play.market for play in plays],
+        },
+    )
 
 
 def event_log(

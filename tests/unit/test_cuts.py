@@ -22,6 +22,14 @@ def many_plays(days: int = 120, n: int = 600) -> list[Play]:
     ]
 
 
+def plays_around_every_cut() -> list[Play]:
+    """One play a second before, one at and one a second after each weekly cut of the log."""
+    end_s = START_S + 20 * WINDOW_S
+    moments = [end_s - WINDOW_S * back for back in range(20, 0, -1)]
+    times = [moment + offset for moment in moments for offset in (-1, 0, 1)]
+    return [Play("u", f"item-{n}", at_s) for n, at_s in enumerate([*times, end_s - 1])]
+
+
 def make_log(folder: Path, order: Order, plays: list[Play] | None = None) -> EventLog:
     return event_log(folder, plays if plays is not None else many_plays(), order=order)
 
@@ -45,6 +53,17 @@ def test_no_event_after_a_cut_is_known_before_it(tmp_path: Path) -> None:
         assert len(cut.after)
         assert cut.before.times_s.max() < cut.as_of_s <= cut.after.times_s.min()
         assert cut.after.times_s.max() < cut.as_of_s + WINDOW_S
+
+
+def test_a_play_at_the_very_moment_of_a_cut_comes_after_it(tmp_path: Path) -> None:
+    log = make_log(tmp_path, "time", plays_around_every_cut())
+
+    cuts = cut_log(log, seed=1)
+
+    for cut in all_cuts(cuts):
+        assert cut.before.times_s.max() == cut.as_of_s - 1
+        assert cut.after.times_s.min() == cut.as_of_s
+        assert cut.after.times_s.max() == cut.as_of_s + WINDOW_S - 1
 
 
 def test_windows_do_not_overlap_and_the_newest_training_one_ends_at_the_test_cut(
