@@ -38,12 +38,12 @@ PLAYS = [
 ]
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> EventLog:
-    return event_log(tmp_path, PLAYS, items=ITEMS)
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> EventLog:
+    return event_log(tmp_path_factory.mktemp("logs"), PLAYS, items=ITEMS)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tables(log: EventLog) -> Tables:
     """Everything up to `AS_OF_S`: "e" has not been played yet."""
     return tables_of(log, AS_OF_S)
