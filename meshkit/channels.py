@@ -41,6 +41,11 @@ def open_channel(addresses: Sequence[str]) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(_target_of(addresses), options=CHANNEL_OPTIONS)
 
 
+def check_target(addresses: Sequence[str]) -> None:
+    """Raise ValueError, naming the address, unless `open_channel` can use `addresses`."""
+    _target_of(addresses)
+
+
 def _target_of(addresses: Sequence[str]) -> str:
     if not addresses:
         raise ValueError("addresses: a channel needs at least one")

@@ -13,12 +13,17 @@ from services.gateway.domain.rerank import select
 from services.gateway.domain.values import Rows
 from services.ranker.domain.rank import rank
 from services.ranker.domain.values import ScoringModel
+from signals.bundle_facts import BundleFacts
 
 LIST_LENGTH = 100
 """Length of every list that is measured: what recall@100 looks at."""
 COVERAGE_DEPTH = 20
 
 RANKED, MERGED, POPULARITY = "ranked", "merge order", "popularity"
+
+
+class EvaluationError(Exception):
+    """Targets that an honest evaluation cannot use; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +50,13 @@ def evaluate(
     """Return the quality of every method over `users` (user key, new items played after the cut).
 
     Every list leaves out what the user has had. The ranked one is the slate as the gateway would
-    answer it, artist cap included.
+    answer it, artist cap of a page of `LIST_LENGTH` included. Raises EvaluationError for a target
+    that the tables know as played.
     """
     qualities: dict[str, list[ListQuality]] = {}
     shown: dict[str, set[int]] = {}
     for key, targets in users:
+        _refuse_known(mesh, key, targets)
         for method, rows in lists_of(mesh, model, key).items():
             qualities.setdefault(method, []).append(list_quality(rows[:LIST_LENGTH], targets))
             shown.setdefault(method, set()).update(rows[:COVERAGE_DEPTH].tolist())
@@ -62,6 +69,25 @@ def evaluate(
         )
         for method, of_method in qualities.items()
     )
+
+
+def refuse_window(facts: BundleFacts, target_times_s: NDArray[np.int64]) -> None:
+    """Raise EvaluationError unless every target came after what the tables are as of."""
+    inside = int((target_times_s < facts.as_of_s).sum()) if facts.order == "time" else 0
+    if inside:
+        raise EvaluationError(
+            f"{inside} of {len(target_times_s)} targets were played before the tables' end at "
+            f"{facts.as_of_s}: measuring on them would measure memory"
+        )
+
+
+def _refuse_known(mesh: OfflineMesh, user_key: int, targets: Rows) -> None:
+    played, _ = mesh.tables.histories.of(user_key)
+    known = int(np.isin(targets, played).sum())
+    if known:
+        raise EvaluationError(
+            f"{known} of {len(targets)} targets of a user are in the tables' own history"
+        )
 
 
 def lists_of(mesh: OfflineMesh, model: ScoringModel, user_key: int) -> dict[str, Rows]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from meshkit.bundles import Bundle, BundleStore
 from pipeline.cuts import Cut, Cuts, cut_log
-from pipeline.evaluate import MethodQuality, evaluate
+from pipeline.evaluate import MethodQuality, evaluate, refuse_window
 from pipeline.event_log import EventLog, LogError, read_event_log
 from pipeline.offline_mesh import OfflineMesh
 from pipeline.tables import Tables, build_tables
@@ -147,6 +147,7 @@ class Course:
 
     def evaluate(self, tables: Tables, model_text: str) -> Report:
         """Return the quality of the model and of everything that it is compared with."""
+        refuse_window(tables.facts, self.cuts.test.after.times_s)
         model = LightgbmModel(model_text, feature_names())
         with TemporaryDirectory(prefix="recmesh-") as scratch:
             mesh = OfflineMesh.over(tables, Path(scratch))

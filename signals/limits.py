@@ -11,6 +11,7 @@ from signals.bloom import check_filter
 MAX_HISTORY_PLAYS = 200
 MAX_CANDIDATES = 2_000
 MAX_EXCLUDED = 1_000
+MAX_SOURCES = 16
 MAX_ID_BYTES = 256
 
 _MARKET = re.compile(r"[A-Z]{2}")

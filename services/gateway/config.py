@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 from meshkit.addresses import parse_address
+from meshkit.channels import check_target
 from meshkit.config import setting
 from meshkit.server import ServerSettings
+from signals.limits import MAX_SOURCES
 
 DEFAULT_CANDIDATES_PER_SOURCE = 200  # 90 % of recall@500 on MovieLens-1M at 40 % of the cost
 DEFAULT_RANKED = 500  # what the ranker scores in a few ms
@@ -21,8 +23,10 @@ class SourceAddresses:
 
 
 def parse_addresses(text: str) -> tuple[str, ...]:
-    """Read `host:port[;host:port...]`. Raises ValueError."""
-    return tuple(parse_address(part.strip()) for part in text.split(";"))
+    """Read `host:port[;host:port...]` of one channel. Raises ValueError."""
+    addresses = tuple(parse_address(part.strip()) for part in text.split(";"))
+    check_target(addresses)
+    return addresses
 
 
 def parse_sources(text: str) -> tuple[SourceAddresses, ...]:
@@ -31,6 +35,8 @@ def parse_sources(text: str) -> tuple[SourceAddresses, ...]:
     names = [source.name for source in sources]
     if len(set(names)) != len(names):
         raise ValueError("names a source twice")
+    if len(names) > MAX_SOURCES:
+        raise ValueError(f"names {len(names)} sources; at most {MAX_SOURCES} are allowed")
     return tuple(sources)
 
 

@@ -11,9 +11,14 @@ from meshkit.errors import VersionNotHeld
 from meshkit.fields import FieldFaults
 from services.ranker.domain.rank import rank
 from services.ranker.domain.values import ItemTables, RankingQuery, ScoringModel, SourceColumn
-from signals.limits import MARKET_FAULT, MAX_CANDIDATES, history_faults, is_market, row_faults
-
-MAX_SOURCES = 16
+from signals.limits import (
+    MARKET_FAULT,
+    MAX_CANDIDATES,
+    MAX_SOURCES,
+    history_faults,
+    is_market,
+    row_faults,
+)
 
 
 @dataclass(frozen=True, slots=True)

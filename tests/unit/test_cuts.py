@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cuts import SEQUENCE_TRAINING_CUTS, TIME_TRAINING_CUTS, WINDOW_S, Cut, Cuts, cut_log
+from pipeline.cuts import (
+    MAX_TIME_CUTS,
+    MIN_TIME_CUTS,
+    SEQUENCE_TRAINING_CUTS,
+    WINDOW_S,
+    Cut,
+    Cuts,
+    cut_log,
+)
 from pipeline.event_log import EventLog, Events, LogError
 from pipeline.log_directory import Order
 from tests.unit.event_logs import Play, event_log
@@ -14,7 +22,7 @@ DAY_S = 86_400
 START_S = 1_600_000_000
 
 
-def many_plays(days: int = 120, n: int = 600) -> list[Play]:
+def many_plays(days: int = 180, n: int = 900) -> list[Play]:
     rng = np.random.default_rng(11)
     times = np.sort(rng.integers(START_S, START_S + days * DAY_S, n))
     return [
@@ -47,7 +55,7 @@ def tuples(events: Events) -> list[tuple[int, ...]]:
 def test_no_event_after_a_cut_is_known_before_it(tmp_path: Path) -> None:
     cuts = cut_log(make_log(tmp_path, "time"), seed=1)
 
-    assert len(cuts.training) == TIME_TRAINING_CUTS
+    assert len(cuts.training) == MAX_TIME_CUTS
     for cut in all_cuts(cuts):
         assert len(cut.before)
         assert len(cut.after)
@@ -75,16 +83,24 @@ def test_windows_do_not_overlap_and_the_newest_training_one_ends_at_the_test_cut
 
     moments = [cut.as_of_s for cut in all_cuts(cuts)]
     end_s = int(log.events.times_s.max()) + 1
-    assert moments == [end_s - WINDOW_S * back for back in range(1, TIME_TRAINING_CUTS + 2)]
+    assert moments == [end_s - WINDOW_S * back for back in range(1, MAX_TIME_CUTS + 2)]
     windows = [set(tuples(cut.after)) for cut in all_cuts(cuts)]
     assert not any(a & b for place, a in enumerate(windows) for b in windows[:place])
+
+
+def test_a_log_of_some_months_has_the_weekly_cuts_that_fit(tmp_path: Path) -> None:
+    cuts = cut_log(make_log(tmp_path, "time", many_plays(days=85)), seed=1)
+
+    assert len(cuts.training) == 12 - 1 - 3
+    assert cuts.test.as_of_s - cuts.training[0].as_of_s == WINDOW_S
 
 
 def test_windows_shrink_where_the_log_is_short(tmp_path: Path) -> None:
     cuts = cut_log(make_log(tmp_path, "time", many_plays(days=22)), seed=1)
 
     window_s = cuts.test.as_of_s - cuts.training[0].as_of_s
-    assert window_s == pytest.approx(2 * DAY_S, rel=0.05)
+    assert len(cuts.training) == MIN_TIME_CUTS
+    assert window_s == pytest.approx(22 / 8 * DAY_S, rel=0.05)
     assert all(len(cut.before) and len(cut.after) for cut in all_cuts(cuts))
 
 

@@ -20,11 +20,11 @@ def read(changes: Mapping[str, str] | None = None) -> GatewayConfig:
 
 
 def test_sources_keep_their_order_and_all_their_addresses() -> None:
-    config = read({"RECMESH_SOURCES": "trending=10.0.0.1:1, ann=10.0.0.2:2;[::1]:3"})
+    config = read({"RECMESH_SOURCES": "trending=10.0.0.1:1, ann=10.0.0.2:2;10.0.0.3:3"})
 
     assert config.sources == (
         SourceAddresses("trending", ("10.0.0.1:1",)),
-        SourceAddresses("ann", ("10.0.0.2:2", "[::1]:3")),
+        SourceAddresses("ann", ("10.0.0.2:2", "10.0.0.3:3")),
     )
 
 
@@ -77,3 +77,18 @@ def test_a_bad_value_is_refused_by_variable_value_and_fault(
     assert message.startswith(f"{variable}={value!r}: ")
     assert fault in message
     assert "; allowed: " in message
+
+
+@pytest.mark.parametrize(
+    "sources", ["ann=127.0.0.1:0", "ann=leaf-a:1;leaf-b:1", "ann=127.0.0.1:1;[::1]:1"]
+)
+def test_addresses_that_no_channel_can_use_are_refused_at_start(sources: str) -> None:
+    with pytest.raises(ConfigError, match="RECMESH_SOURCES"):
+        read({"RECMESH_SOURCES": sources})
+
+
+def test_more_sources_than_the_ranker_takes_are_refused_at_start() -> None:
+    sources = ",".join(f"s{n}=127.0.0.1:{n + 1}" for n in range(17))
+
+    with pytest.raises(ConfigError, match="at most 16"):
+        read({"RECMESH_SOURCES": sources})
