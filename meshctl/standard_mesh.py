@@ -11,6 +11,7 @@ from meshctl.local_mesh import LocalMesh, MeshFacts
 from meshctl.mesh_member import MeshError
 from meshctl.ports import port_fault
 from meshctl.run_file import STATE_DIRECTORY
+from services.candidates.config import DEFAULT_TABLE_PREFIX
 
 Clock = Literal["bundle", "wall"]
 
@@ -122,7 +123,8 @@ def _gateway(settings: MeshSettings) -> ProcessSpec:
 def _dynamodb_env(settings: MeshSettings) -> dict[str, str]:
     if settings.dynamodb_endpoint:
         return {DYNAMODB_ENDPOINT: settings.dynamodb_endpoint}
-    return {DYNAMODB_ENDPOINT: _EMBEDDED, **_EMBEDDED_ACCOUNT}
+    # Its tables are made by us, under the default prefix, whatever the caller's environment says.
+    return {DYNAMODB_ENDPOINT: _EMBEDDED, TABLE_PREFIX: DEFAULT_TABLE_PREFIX, **_EMBEDDED_ACCOUNT}
 
 
 def _common(settings: MeshSettings) -> dict[str, str]:

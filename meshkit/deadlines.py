@@ -8,10 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from meshkit.errors import DependencyTimeout
-
-DEFAULT_MARGIN_S = 0.005  # what a handler needs to merge and send an answer after its last call
-
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -38,18 +34,3 @@ class Budget:
     def remaining_s(self) -> float:
         """Return the seconds left, never below 0."""
         return max(self.expires_at_s - self.monotonic(), 0.0)
-
-    def is_expired(self) -> bool:
-        """Tell whether no time is left."""
-        return self.remaining_s() <= 0.0
-
-    def timeout_s(self, limit_s: float, margin_s: float = DEFAULT_MARGIN_S) -> float:
-        """Return the timeout of one outgoing call: `limit_s`, or what is left less `margin_s`.
-
-        Raises `DependencyTimeout` when that leaves nothing: a call that cannot be answered in
-        time is not made.
-        """
-        timeout_s = min(limit_s, self.remaining_s() - margin_s)
-        if timeout_s <= 0.0:
-            raise DependencyTimeout("no time left for the call")
-        return timeout_s

@@ -167,6 +167,7 @@ class Course:
 
     def _notes(self) -> Iterable[str]:
         yield "lists leave out what the user has played; targets are items not played before"
+        yield "requests are made without a market, as by `meshctl recommend --users`"
         if self.log.order == "none":
             yield "the log has no order: recency features are off and the holdout is random"
         if self.log.unplayed_items:

@@ -13,8 +13,8 @@ from grpc_health.v1 import (
     health_pb2,
     health_pb2_grpc,
 )
-from recmesh.candidates.v1 import candidates_pb2, candidates_pb2_grpc
-from recmesh.ranker.v1 import ranker_pb2, ranker_pb2_grpc
+from recmesh.candidates.v1 import candidates_pb2
+from recmesh.ranker.v1 import ranker_pb2
 
 Step = Callable[[Any, grpc.ServicerContext], Any]
 
@@ -80,9 +80,31 @@ def blow_up(message: str) -> Step:
     return step
 
 
-class ScriptedLeaf(
-    candidates_pb2_grpc.CandidateServiceServicer, ranker_pb2_grpc.RankerServiceServicer
-):
+def garble(_request: Any, _context: grpc.ServicerContext) -> bytes:
+    """Answer bytes that are no message."""
+    return b"\xff" * 4
+
+
+_SERVICES = {"candidates": "CandidateService", "ranker": "RankerService"}
+
+
+def _handler(
+    package: str, method: str, leaf: "ScriptedLeaf", request_type: Any
+) -> grpc.GenericRpcHandler:
+    """Serve one method by hand, so that a step may answer raw bytes."""
+    return grpc.method_handlers_generic_handler(
+        f"recmesh.{package}.v1.{_SERVICES[package]}",
+        {
+            method: grpc.unary_unary_rpc_method_handler(
+                leaf.take,
+                request_deserializer=request_type.FromString,
+                response_serializer=lambda m: m if isinstance(m, bytes) else m.SerializeToString(),
+            )
+        },
+    )
+
+
+class ScriptedLeaf:
     """Takes `step` at every call and remembers the calls."""
 
     def __init__(self, default: Step) -> None:
@@ -91,16 +113,6 @@ class ScriptedLeaf(
         self.calls: list[LeafCall] = []
         self.address = ""
         self._released = threading.Event()
-
-    def Generate(  # noqa: N802  the stub names it
-        self, request: candidates_pb2.GenerateRequest, context: grpc.ServicerContext
-    ) -> Any:
-        return self._take(request, context)
-
-    def Rank(  # noqa: N802  the stub names it
-        self, request: ranker_pb2.RankRequest, context: grpc.ServicerContext
-    ) -> Any:
-        return self._take(request, context)
 
     def hang(self, _request: Any, _context: grpc.ServicerContext) -> Any:
         """Be a step that does not answer before the script is reset."""
@@ -113,7 +125,8 @@ class ScriptedLeaf(
         self.step = self.default
         self.calls = []
 
-    def _take(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def take(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Note the call and do the step."""
         metadata = dict(context.invocation_metadata())
         self.calls.append(LeafCall(request, metadata, context.time_remaining(), context))
         return self.step(request, context)
@@ -125,8 +138,12 @@ class ScriptedLeaf(
         checks.set("", health_pb2.HealthCheckResponse.SERVING)
         with ThreadPoolExecutor(max_workers=16) as pool:
             server = grpc.server(pool)
-            candidates_pb2_grpc.add_CandidateServiceServicer_to_server(self, server)
-            ranker_pb2_grpc.add_RankerServiceServicer_to_server(self, server)
+            server.add_generic_rpc_handlers(
+                (
+                    _handler("candidates", "Generate", self, candidates_pb2.GenerateRequest),
+                    _handler("ranker", "Rank", self, ranker_pb2.RankRequest),
+                )
+            )
             health_pb2_grpc.add_HealthServicer_to_server(checks, server)
             self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
             server.start()

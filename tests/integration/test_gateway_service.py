@@ -23,6 +23,7 @@ from tests.integration.scripted_leaf import (
     blow_up,
     changed,
     fail,
+    garble,
     prefer_high_rows,
     propose,
 )
@@ -177,6 +178,7 @@ def _aged(seconds: int, *, is_stale: bool = False) -> Step:
         pytest.param(
             changed(propose([10, 11]), lambda r: r.scores.pop()), "ERROR", id="fewer scores"
         ),
+        pytest.param(garble, "ERROR", id="no message"),
         pytest.param(_aged(10**18), "ERROR", id="older than time"),
         pytest.param(_aged(-5), "ERROR", id="from the future"),
         pytest.param(_aged(90, is_stale=True), "STALE", id="stale"),
@@ -246,6 +248,7 @@ def _scored(change: Any) -> Step:
         pytest.param(fail(grpc.StatusCode.RESOURCE_EXHAUSTED, "x"), id="shed"),
         pytest.param(blow_up(SECRET), id="exception"),
         pytest.param(_scored(lambda r: r.scores.__setitem__(0, float("nan"))), id="NaN score"),
+        pytest.param(garble, id="no message"),
         pytest.param(_scored(lambda r: r.scores.pop()), id="fewer scores"),
         pytest.param(_scored(lambda r: r.scores.append(1.0)), id="more scores"),
         pytest.param(_scored(lambda r: r.scores.__delitem__(slice(None))), id="no scores"),

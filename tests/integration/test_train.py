@@ -11,18 +11,20 @@ from typer.testing import CliRunner, Result
 
 from meshctl.train import train as train_command
 from meshkit.bundles import BundleStore
-from pipeline.cuts import WINDOW_S
+from pipeline.cuts import WINDOW_S, cut_log
+from pipeline.evaluate import EvaluationError
 from pipeline.event_log import LogError, read_event_log
 from pipeline.log_directory import Order
 from pipeline.metrics import METRICS
 from pipeline.synth.settings import END_S
-from pipeline.train import REPORT_FILE
+from pipeline.train import REPORT_FILE, Course
+from services.ranker.adapters.lightgbm_model import FILE as MODEL_FILE
 from services.ranker.adapters.lightgbm_model import LightgbmModel
 from services.ranker.domain.features import feature_names
 from signals.bundle import Histories, ItemKeys
 from signals.bundle_facts import BundleFacts
 from signals.keys import item_key
-from tests.integration.small_world import TrainedWorld, train_on
+from tests.integration.small_world import Quiet, TrainedWorld, train_on
 from tests.unit.event_logs import Play, write_event_log
 
 METHODS = ["ranked", "merge order", "ann", "similar", "trending", "popularity"]
@@ -209,3 +211,14 @@ def test_the_command_names_a_folder_that_is_no_log(tmp_path: Path) -> None:
 
     assert refused.exit_code == 1
     assert f"error: {tmp_path} is not a log directory" in refused.stderr
+
+
+def test_tables_that_know_the_targets_are_not_evaluated(trained_world: TrainedWorld) -> None:
+    log = read_event_log(trained_world.log)
+    cuts = cut_log(log, seed=1)
+    course = Course(log, cuts, 1, Quiet())
+    model_text = (trained_world.trained.bundle.path / MODEL_FILE).read_text()
+    tables = course.tables_at(cuts.whole, "")
+
+    with pytest.raises(EvaluationError, match="before the tables' end"):
+        course.evaluate(tables, model_text)

@@ -35,6 +35,8 @@ class GrpcRankerClient:
         except grpc.aio.AioRpcError as exc:
             return self._failed(exc.code().name, time.monotonic() - started_s)
         latency_s = time.monotonic() - started_s
+        if response is None:  # what grpc.aio makes of bytes that it cannot decode
+            return self._failed("its answer cannot be decoded", latency_s)
         scores = np.array(response.scores, dtype=np.float32)
         keeps_contract = (
             response.bundle_version == self._bundle_version

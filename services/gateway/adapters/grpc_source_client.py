@@ -54,7 +54,11 @@ class GrpcSourceClient:
             self._log.note(exc.code().name)
             status = _STATUS.get(exc.code(), SourceStatus.ERROR)
             return no_answer(self._source, status, time.monotonic() - started_s)
-        return self._read(response, limit, time.monotonic() - started_s)
+        latency_s = time.monotonic() - started_s
+        if response is None:  # what grpc.aio makes of bytes that it cannot decode
+            self._log.note("its answer cannot be decoded")
+            return no_answer(self._source, SourceStatus.ERROR, latency_s)
+        return self._read(response, limit, latency_s)
 
     def _read(
         self, response: candidates_pb2.GenerateResponse, limit: int, latency_s: float
