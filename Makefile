@@ -7,7 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROTOS_VENV := .venv-protos
-PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+# Into a terminal pip shows its progress; into a file it would only fill it.
+PIP_INSTALL := -m pip install --disable-pip-version-check $(shell test -t 2 || echo --quiet)
 PROTO_FILES = $(shell find protos -name '*.proto' | sort)
 CODE := services signals meshkit pipeline meshctl recmesh_client tests
 
