@@ -57,12 +57,20 @@ def test_ties_go_to_the_lower_row() -> None:
     assert found.rows.tolist() == [6]
 
 
-def test_only_the_newest_plays_are_looked_up() -> None:
+def test_only_the_newest_plays_are_looked_up_where_they_fill_the_list() -> None:
     history = [7] * (RECENT_PLAYS - 1) + [2, 3]
 
-    found = similar_candidates(query(history), NEIGHBOURS, ITEMS)
+    found = similar_candidates(query(history, limit=1), NEIGHBOURS, ITEMS)
 
     assert found.rows.tolist() == [4]
+
+
+def test_older_plays_fill_the_list_of_who_had_all_that_follows_the_newest() -> None:
+    history = [7] * (RECENT_PLAYS - 1) + [2, 3]
+
+    found = similar_candidates(query(history, limit=2), NEIGHBOURS, ITEMS)
+
+    assert found.rows.tolist() == [4, 5]
 
 
 def test_items_without_neighbours_propose_nothing() -> None:

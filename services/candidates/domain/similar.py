@@ -1,5 +1,8 @@
 """Similar: what tends to follow the items that the user played last."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 from services.candidates.domain.unseen import is_unseen
 from services.candidates.domain.values import NO_CANDIDATES, Candidates, Query
 from signals.bundle import ItemKeys, Neighbours
@@ -8,7 +11,7 @@ from signals.item_to_item import neighbour_scores
 from signals.top import best_first
 
 RECENT_PLAYS = 50
-"""Plays that are looked up; at `RECENCY_SCALE` the 50th weighs 7e-3 of the newest."""
+"""Plays that are looked up first; at `RECENCY_SCALE` the 50th weighs 7e-3 of the newest."""
 
 RECENCY_SCALE = 10.0
 """Plays after which a play counts 1/e."""
@@ -17,10 +20,26 @@ RECENCY_SCALE = 10.0
 def similar_candidates(
     query: Query, neighbours: Neighbours, items: ItemKeys, recency_scale: float = RECENCY_SCALE
 ) -> Candidates:
-    """Return the unseen items with the highest recency-weighted neighbour score."""
-    recent = query.history_rows[:RECENT_PLAYS]
-    if not len(recent):
+    """Return the unseen items with the highest recency-weighted neighbour score.
+
+    Somebody who plays the same songs again has had all that follows them: where the newest plays
+    leave the list short, the whole history of the request is looked up.
+    """
+    if not len(query.history_rows):
         return NO_CANDIDATES
+    found = _from(query.history_rows[:RECENT_PLAYS], query, neighbours, items, recency_scale)
+    if len(found.rows) < query.limit and len(query.history_rows) > RECENT_PLAYS:
+        return _from(query.history_rows, query, neighbours, items, recency_scale)
+    return found
+
+
+def _from(
+    recent: NDArray[np.uint32],
+    query: Query,
+    neighbours: Neighbours,
+    items: ItemKeys,
+    recency_scale: float,
+) -> Candidates:
     rows, scores = neighbour_scores(neighbours, recent, recency_weights(len(recent), recency_scale))
     unseen = is_unseen(query, rows, items.keys)
     rows, scores = rows[unseen], scores[unseen]
