@@ -5,7 +5,7 @@
     |   |-- InvalidFields       fields outside their limits         INVALID_ARGUMENT
     |   `-- VersionNotHeld      a version this server has not got   FAILED_PRECONDITION
     |-- DependencyError         something that we called failed us  INTERNAL
-    |   |-- DependencyUnavailable
+    |   |-- DependencyUnavailable  down, or not read yet            UNAVAILABLE
     |   |-- DependencyTimeout   no time left, or none was enough    DEADLINE_EXCEEDED
     |   `-- DependencyOverloaded
     |-- Overloaded              we have no room; try again later    RESOURCE_EXHAUSTED

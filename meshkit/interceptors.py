@@ -23,7 +23,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from meshkit import semconv, telemetry
-from meshkit.errors import CallerError, DependencyTimeout, NotReady
+from meshkit.errors import CallerError, DependencyError, DependencyTimeout, NotReady
 from meshkit.statuses import code_of, status_code, status_of
 
 _UNTOUCHED = ("/grpc.health.", "/grpc.reflection.")
@@ -230,8 +230,7 @@ class _Call:
             self._span.set_status(Status(StatusCode.ERROR, None if error is None else str(error)))
         if error is not None:
             self._span.record_exception(error)
-        if error is not None and code is grpc.StatusCode.INTERNAL:
-            _log.error("call failed", exc_info=error)
+            _log_failure(error, code)
 
     def _is_expired(self) -> bool:
         remaining_s = self._context.time_remaining()
@@ -249,6 +248,15 @@ class _Call:
             return True
         is_bare = type(error) is Exception and not error.args
         return is_bare and status_code(self._context.code()) is not grpc.StatusCode.OK
+
+
+def _log_failure(error: BaseException, code: grpc.StatusCode) -> None:
+    """Log what a person must look at: not what the caller did, nor that time ran out."""
+    if isinstance(error, DependencyError) and not isinstance(error, DependencyTimeout):
+        # While a dependency is down all calls fail alike: a line each, the span has the traceback.
+        _log.error("call failed: %s: %s", type(error).__name__, error)
+    elif code is grpc.StatusCode.INTERNAL:
+        _log.error("call failed", exc_info=error)
 
 
 def _is_ours(method: str, handler: _Handler) -> bool:

@@ -11,6 +11,7 @@ from grpc_status import rpc_status
 from meshkit.errors import (
     CallerError,
     DependencyTimeout,
+    DependencyUnavailable,
     InvalidFields,
     NotReady,
     Overloaded,
@@ -32,6 +33,7 @@ _STATUSES: tuple[tuple[type[BaseException], grpc.StatusCode, str | None], ...] =
     (VersionNotHeld, grpc.StatusCode.FAILED_PRECONDITION, None),
     (CallerError, grpc.StatusCode.INVALID_ARGUMENT, None),
     (DependencyTimeout, grpc.StatusCode.DEADLINE_EXCEEDED, "deadline exceeded"),
+    (DependencyUnavailable, grpc.StatusCode.UNAVAILABLE, "dependency unavailable"),
     (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED, "overloaded"),
     (NotReady, grpc.StatusCode.UNAVAILABLE, "not ready"),
 )

@@ -27,6 +27,7 @@ from pipeline.trending_load import fill_store
 from services.candidates.adapters.dynamodb_client import BULK_READ_TIMEOUT_S, dynamodb_client
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
 from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
+from services.candidates.config import DEFAULT_TABLE_PREFIX
 from services.candidates.wiring import SERVICE
 from signals.bloom import build_filter
 from signals.bundle import ItemKeys
@@ -101,7 +102,7 @@ def endpoint() -> Iterator[str]:
     """A DynamoDB in which the trends of the tiny bundle are rolled up."""
     with EmbeddedDynamodb() as engine:
         client = dynamodb_client(engine.endpoint, read_timeout_s=BULK_READ_TIMEOUT_S)
-        tables = TrendingTables()
+        tables = TrendingTables(DEFAULT_TABLE_PREFIX)
         create_trending_tables(client, tables)
         trends = small_tables()
         counts = bucket_counts(trends.trends, trends.texts, trends.genre_names.names())
@@ -312,8 +313,8 @@ def test_trending_without_its_store_serves_and_says_so(
         served = Served(channel, small_bundle)
         error = refusal(served, served.good_request())
 
-    assert error.code() is grpc.StatusCode.INTERNAL
-    assert error.details() == "internal error"
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert error.details() == "dependency unavailable"
 
 
 @pytest.fixture

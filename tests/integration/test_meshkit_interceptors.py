@@ -244,7 +244,7 @@ def test_overload_tells_the_caller_when_to_come_back(probe: Probe) -> None:
         (errors.Overloaded(), grpc.StatusCode.RESOURCE_EXHAUSTED, False),
         (errors.NotReady("no"), grpc.StatusCode.UNAVAILABLE, True),
         (errors.DependencyTimeout("no"), grpc.StatusCode.DEADLINE_EXCEEDED, True),
-        (errors.DependencyUnavailable("no"), grpc.StatusCode.INTERNAL, True),
+        (errors.DependencyUnavailable("no"), grpc.StatusCode.UNAVAILABLE, True),
         (RuntimeError("no"), grpc.StatusCode.INTERNAL, True),
     ],
 )
@@ -279,6 +279,30 @@ def test_an_exceptions_text_never_leaves_the_process(
     assert span.events[0].attributes is not None
     assert span.events[0].attributes["exception.message"] == LEAK
     assert LEAK in caplog.text
+
+
+@pytest.mark.parametrize(
+    "fault", [errors.DependencyUnavailable("gone"), errors.DependencyOverloaded("full")]
+)
+def test_a_dependencys_failure_is_one_line_of_log_and_a_traceback_in_the_span(
+    probe: Probe, fault: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    probe.failed_call(raising(fault))
+
+    (event,) = probe.span().events
+    (record,) = caplog.records
+    assert record.getMessage() == f"call failed: {type(fault).__name__}: {fault}"
+    assert record.exc_info is None
+    assert event.attributes is not None
+    assert "Traceback" in str(event.attributes["exception.stacktrace"])
+
+
+def test_a_call_that_came_too_late_is_not_logged(
+    probe: Probe, caplog: pytest.LogCaptureFixture
+) -> None:
+    probe.failed_call(raising(errors.DependencyTimeout("no time left")))
+
+    assert not caplog.records
 
 
 def test_an_answer_that_cannot_be_encoded_is_an_internal_error(probe: Probe) -> None:

@@ -21,7 +21,11 @@ METADATA_LIMIT_BYTES = 8192
         (errors.DependencyTimeout(LEAK), grpc.StatusCode.DEADLINE_EXCEEDED, "deadline exceeded"),
         (errors.Overloaded(LEAK), grpc.StatusCode.RESOURCE_EXHAUSTED, "overloaded"),
         (errors.NotReady(LEAK), grpc.StatusCode.UNAVAILABLE, "not ready"),
-        (errors.DependencyUnavailable(LEAK), grpc.StatusCode.INTERNAL, "internal error"),
+        (
+            errors.DependencyUnavailable(LEAK),
+            grpc.StatusCode.UNAVAILABLE,
+            "dependency unavailable",
+        ),
         (errors.DependencyOverloaded(LEAK), grpc.StatusCode.INTERNAL, "internal error"),
         (errors.InternalFault(LEAK), grpc.StatusCode.INTERNAL, "internal error"),
         (errors.MeshError(LEAK), grpc.StatusCode.INTERNAL, "internal error"),
