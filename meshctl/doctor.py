@@ -28,7 +28,8 @@ from meshctl.standard_mesh import (
 )
 from meshkit.bundles import POINTER, BundleError, BundleStore
 from services.candidates.adapters.dynamodb_client import dynamodb_client, translated_errors
-from services.candidates.adapters.trending_tables import DEFAULT_TABLE_PREFIX, TrendingTables
+from services.candidates.adapters.trending_tables import TrendingTables
+from services.candidates.config import DEFAULT_TABLE_PREFIX
 from services.candidates.domain.trending import TrendingStoreError
 
 if TYPE_CHECKING:

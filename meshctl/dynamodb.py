@@ -5,29 +5,24 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from meshctl.standard_mesh import DYNAMODB_ENDPOINT, TABLE_PREFIX
 from services.candidates.adapters.dynamodb_client import BULK_READ_TIMEOUT_S, dynamodb_client
-from services.candidates.adapters.trending_tables import (
-    DEFAULT_TABLE_PREFIX,
-    TrendingTables,
-    create_trending_tables,
-)
+from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
+from services.candidates.config import DEFAULT_TABLE_PREFIX
 from services.candidates.domain.trending import TrendingStoreError
 
 app = typer.Typer(no_args_is_help=True, help="Tables in DynamoDB.")
 
-ENDPOINT_VARIABLE = "RECMESH_DYNAMODB_ENDPOINT"
-PREFIX_VARIABLE = "RECMESH_TABLE_PREFIX"
-
 Endpoint = Annotated[
     str | None,
     typer.Option(
-        envvar=ENDPOINT_VARIABLE,
+        envvar=DYNAMODB_ENDPOINT,
         help="URL of a DynamoDB engine. Left out: DynamoDB itself, in the region of the "
         "environment. One on loopback needs no AWS account.",
     ),
 ]
 Prefix = Annotated[
-    str, typer.Option(envvar=PREFIX_VARIABLE, help="What the names of the tables begin with.")
+    str, typer.Option(envvar=TABLE_PREFIX, help="What the names of the tables begin with.")
 ]
 
 

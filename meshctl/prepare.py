@@ -8,6 +8,7 @@ from pipeline.trending_load import fill_store
 from services.candidates.adapters.dynamodb_client import dynamodb_client
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
 from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
+from services.candidates.config import DEFAULT_TABLE_PREFIX
 from signals.bundle import GenreNames, ItemTexts, TrendCounts
 from signals.bundle_facts import BundleFacts
 
@@ -23,7 +24,7 @@ def prepare_dynamodb(endpoint: str, *, bundles: Path, version: str) -> None:
         names = GenreNames.open(bundle.path).names()
         texts = ItemTexts.open(bundle.path)
         counts = bucket_counts(TrendCounts.open(bundle.path), texts, names)
-    tables = TrendingTables()
+    tables = TrendingTables(DEFAULT_TABLE_PREFIX)
     create_trending_tables(dynamodb_client(endpoint), tables)
     # The bundle's clock stands still: DynamoDB's TTL would take its rows for long expired.
     store = DynamodbTrendingStore.connect(endpoint, tables, expires=False)

@@ -12,7 +12,8 @@ from pipeline.event_log import LogError
 from pipeline.log_directory import LogDirectoryError, read_log_summary
 from pipeline.trending_load import EmptyWindowError, TrendingLoad, load_trending
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
-from services.candidates.adapters.trending_tables import DEFAULT_TABLE_PREFIX, TrendingTables
+from services.candidates.adapters.trending_tables import TrendingTables
+from services.candidates.config import DEFAULT_TABLE_PREFIX
 from services.candidates.domain.trending import RollUpOutcome, TrendingStoreError
 
 app = typer.Typer(no_args_is_help=True, help="Trending counts.")
@@ -57,12 +58,13 @@ def load(
 def window_end_s(directory: Path, clock: Clock) -> float:
     """Return where the window of a log ends, unix seconds.
 
-    A log without times ends now, by either clock. Raises LogDirectoryError.
+    By the bundle's clock a log without times ends at 0, as in the facts of its bundle. Raises
+    LogDirectoryError.
     """
     summary = read_log_summary(directory)
-    if clock == "bundle" and summary.last_timestamp is not None:
-        return float(summary.last_timestamp)
-    return time.time()
+    if clock == "wall":
+        return time.time()
+    return float(summary.last_timestamp or 0) if summary.order == "time" else 0.0
 
 
 def _report(result: TrendingLoad) -> None:

@@ -8,7 +8,7 @@ import pytest
 from meshctl.child_process import ProcessSpec
 from meshctl.mesh_member import MeshError
 from meshctl.standard_mesh import MeshSettings, standard_mesh, standard_specs
-from services.candidates.adapters.trending_tables import TrendingTables
+from services.candidates.config import DEFAULT_TABLE_PREFIX
 
 
 def settings(*, port: int = 0, dynamodb_endpoint: str | None = None) -> MeshSettings:
@@ -59,7 +59,7 @@ def test_only_the_trending_source_waits_for_the_embedded_dynamodb() -> None:
 def test_the_embedded_dynamodb_is_read_under_the_prefix_that_its_tables_have() -> None:
     trending = by_name(settings())["candidates-trending"]
 
-    assert trending.env["RECMESH_TABLE_PREFIX"] == TrendingTables().prefix
+    assert trending.env["RECMESH_TABLE_PREFIX"] == DEFAULT_TABLE_PREFIX
 
 
 def test_an_endpoint_of_the_callers_own_replaces_the_embedded_one_and_its_account() -> None:

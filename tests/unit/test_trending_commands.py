@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from typer.testing import CliRunner, Result
 from meshctl.dynamodb import app as dynamodb
 from meshctl.embedded_dynamodb import DEFAULT_LISTEN, EmbeddedDynamodb, EmbeddedDynamodbError, serve
 from meshctl.trending import app as trending
-from pipeline.log_directory import connect, new_log_directory, write_log
+from pipeline.log_directory import Order, connect, new_log_directory, write_log
 from services.candidates.adapters.dynamodb_client import dynamodb_client
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
 from services.candidates.adapters.trending_tables import TrendingTables
@@ -38,11 +39,14 @@ def no_aws_account(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    out = tmp_path / "log"
+    return write_one_play(tmp_path / "log", at_s=ENDED_AT_S, order="time")
+
+
+def write_one_play(out: Path, *, at_s: int | None, order: Order) -> Path:
     with tempfile.TemporaryDirectory() as spill, connect(Path(spill)) as db:
-        db.execute("INSERT INTO events VALUES ('u', 'a', ?, 0, 'play', 1.0, NULL)", [ENDED_AT_S])
+        db.execute("INSERT INTO events VALUES ('u', 'a', ?, 0, 'play', 1.0, NULL)", [at_s])
         with new_log_directory(out) as directory:
-            write_log(db, directory, log_format="events", order="time", rejected={})
+            write_log(db, directory, log_format="events", order=order, rejected={})
     return out
 
 
@@ -75,6 +79,22 @@ def test_a_log_that_ended_long_ago_is_loaded_as_of_its_end(
     rows = dynamodb_client(endpoint).scan(TableName="ended_trend_counts")["Items"]
     assert rows
     assert not any("expires_at" in row for row in rows)
+
+
+@pytest.mark.parametrize(("order", "clock"), [("position", "bundle"), ("none", "wall")])
+def test_a_log_without_times_is_found_by_the_clock_it_was_loaded_by(
+    endpoint: str, tmp_path: Path, order: Order, clock: str
+) -> None:
+    log = write_one_play(tmp_path / "log", at_s=None, order=order)
+    options = ("--endpoint", endpoint, "--prefix", f"timeless_{clock}")
+    run(dynamodb, "create", *options)
+
+    loaded = run(trending, "load", str(log), *options, "--clock", clock)
+
+    assert loaded.exit_code == 0, loaded.output
+    store = DynamodbTrendingStore.connect(endpoint, TrendingTables(f"timeless_{clock}"))
+    tops = store.read_segment(GLOBAL, {"bundle": 0.0, "wall": time.time()}[clock])
+    assert [key for top in tops for key in top.keys] == [item_key("a")]
 
 
 def test_a_window_without_events_fails_and_names_the_other_clock(endpoint: str, log: Path) -> None:

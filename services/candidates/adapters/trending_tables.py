@@ -8,6 +8,8 @@
 `<prefix>_trend_top`
     pk `market#genre`, sk the bucket, with `item_keys` and `item_counts` (little-endian uint64),
     `item_ids` (JSON, for people) and `rolled_at`.
+    pk `segments`, sk the bucket, with `segment_keys`: the partitions that have a top there (some
+    10,000 fit). Written before the tops, never after; nothing is taken out.
     pk `lease`, sk 0: who rolls up.
 Rows carry `expires_at` for DynamoDB's TTL, which may take days; readers go by bucket.
 """
@@ -25,7 +27,6 @@ from services.candidates.domain.trending import (
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-DEFAULT_TABLE_PREFIX = "recmesh"
 TTL_ATTRIBUTE = "expires_at"
 CREATE_DEADLINE_S = 60.0
 """How long a new table may take to become usable; DynamoDB needs 5 to 20 s."""
@@ -36,7 +37,7 @@ _POLL_S = 0.1
 class TrendingTables:
     """Names of the tables of one prefix."""
 
-    prefix: str = DEFAULT_TABLE_PREFIX
+    prefix: str
 
     @property
     def counts(self) -> str:
