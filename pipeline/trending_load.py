@@ -20,7 +20,6 @@ from pipeline.trending_counts import (
 )
 from services.candidates.domain.trending import (
     GLOBAL,
-    MAX_ITEM_ID_BYTES,
     WINDOW_S,
     BucketCounts,
     RollUp,
@@ -28,6 +27,7 @@ from services.candidates.domain.trending import (
     Segment,
     TrendingStore,
     buckets_in_window,
+    item_id_fault,
 )
 from signals.bundle import ItemTexts
 
@@ -95,7 +95,7 @@ def count_window(
     """Count the listeners of the window that ends at `now_s` (unix seconds): `count_trends`."""
     catalogue, as_of_s = log.catalogue, int(now_s)
     plays, _ = plays_in_window(log.events, order=log.order, as_of_s=as_of_s)
-    is_usable = np.array([_can_be_key(item_id) for item_id in catalogue.ids], dtype=np.bool_)
+    is_usable = np.array([item_id_fault(one) is None for one in catalogue.ids], dtype=np.bool_)
     usable = plays.where(is_usable[plays.rows])
     names = genre_names(catalogue)
     trends = count_trends(
@@ -119,8 +119,9 @@ def fill_store(
 ) -> RollUp:
     """Put counts into a store and roll up their segments over the window that ends at `now_s`.
 
-    Whatever `loader` put into the window before is replaced, also in buckets without counts now.
-    The progress bar goes to the terminal and disappears at the end. Raises TrendingStoreError.
+    Whatever `loader` put into the window before is replaced, also in buckets and segments without
+    counts now. The progress bar goes to the terminal and disappears at the end. Raises
+    TrendingStoreError.
     """
     buckets = buckets_in_window(now_s)
     counts = [*_empty_buckets(counts, buckets), *counts]
@@ -132,11 +133,6 @@ def fill_store(
         store.put_counts(counts, loader=loader)
         bar.update(task, description="rolling trends up", total=len(buckets), completed=0)
         return _roll_up(store, segments, buckets, now_s, lambda: bar.advance(task))
-
-
-def _can_be_key(item_id: str) -> bool:
-    has_control = any(character < " " for character in item_id)
-    return 1 <= len(item_id.encode()) <= MAX_ITEM_ID_BYTES and not has_control
 
 
 def _empty_buckets(counts: Sequence[BucketCounts], buckets: range) -> list[BucketCounts]:

@@ -71,15 +71,17 @@ class InMemoryTrendingStore:
     ) -> RollUp:
         if not self._acquire():
             return RollUp(RollUpOutcome.HELD_ELSEWHERE, 0)
-        written = 0
-        for bucket in buckets:
-            for segment in segments:
-                if not self._keep():
-                    return RollUp(RollUpOutcome.LEASE_LOST, written)
-                self._memory.tops[segment, bucket] = self._top(segment, bucket, now_s)
-                written += 1
-        self._memory.held_until_s = 0.0
-        return RollUp(RollUpOutcome.DONE, written)
+        try:
+            return self._roll_up(segments, buckets, now_s)
+        finally:
+            self._release()
+
+    def segments(self, now_s: float) -> frozenset[Segment]:
+        window = buckets_in_window(now_s)
+        tops = self._memory.tops.items()
+        return frozenset(
+            segment for (segment, bucket), top in tops if bucket in window and len(top.keys)
+        )
 
     def read_segment(self, segment: Segment, now_s: float) -> list[BucketTop]:
         tops = self._memory.tops
@@ -88,6 +90,17 @@ class InMemoryTrendingStore:
             for bucket in buckets_in_window(now_s)
             if (segment, bucket) in tops
         ]
+
+    def _roll_up(self, segments: Sequence[Segment], buckets: Sequence[int], now_s: float) -> RollUp:
+        written = 0
+        for bucket in buckets:
+            topped = [segment for segment, own in self._memory.tops if own == bucket]
+            for segment in dict.fromkeys([*segments, *topped]):
+                if not self._keep():
+                    return RollUp(RollUpOutcome.LEASE_LOST, written)
+                self._memory.tops[segment, bucket] = self._top(segment, bucket, now_s)
+                written += 1
+        return RollUp(RollUpOutcome.DONE, written)
 
     def _top(self, segment: Segment, bucket: int, now_s: float) -> BucketTop:
         total = Counter(self._memory.live.get((segment, bucket), Counter()))
@@ -118,6 +131,11 @@ class InMemoryTrendingStore:
                 return False
             self._memory.held_until_s = now_s + LEASE_S
             return True
+
+    def _release(self) -> None:
+        with self._memory.lock:
+            if self._memory.holder == self._worker:
+                self._memory.held_until_s = 0.0
 
 
 def _counter(counts: BucketCounts) -> Counter[str]:

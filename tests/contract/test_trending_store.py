@@ -146,6 +146,43 @@ def test_a_later_load_replaces_the_bucket_in_every_segment(store: TrendingStore)
     assert read_one(store, GERMANY) == {}
 
 
+def test_a_segment_that_a_load_no_longer_names_is_emptied(store: TrendingStore) -> None:
+    store.put_counts([counts_of({"a": 3}), counts_of({"a": 3}, segment=GERMANY)], loader="log")
+    roll_up(store, GLOBAL, GERMANY)
+
+    store.put_counts([counts_of({"a": 1})], loader="log")
+    roll_up(store, GLOBAL)
+
+    assert read_one(store, GERMANY) == {}
+
+
+def test_a_segment_that_nobody_names_keeps_what_others_counted(store: TrendingStore) -> None:
+    store.put_counts([counts_of({"a": 3}, segment=GERMANY)], loader="log")
+    store.add([counts_of({"b": 2}, segment=GERMANY)])
+    roll_up(store, GERMANY)
+
+    store.put_counts([counts_of({"a": 1})], loader="log")
+    roll_up(store, GLOBAL)
+
+    assert read_one(store, GERMANY) == keyed({"b": 2})
+
+
+def test_segments_with_a_top_in_the_window_are_named(store: TrendingStore) -> None:
+    rock = Segment("DE", "Rock #1 *%日本")
+    oldest = bucket_of(NOW_S - WINDOW_S)
+    loads = [
+        counts_of({"a": 1}),
+        counts_of({"a": 1}, segment=rock, bucket=oldest),
+        counts_of({"a": 1}, segment=Segment("FR"), bucket=oldest - 1),
+    ]
+    store.put_counts(loads, loader="log")
+
+    segments = [GLOBAL, rock, Segment("FR"), Segment("never counted")]
+    store.roll_up(segments, [oldest - 1, oldest, BUCKET], now_s=NOW_S)
+
+    assert store.segments(NOW_S) == {GLOBAL, rock}
+
+
 def test_a_load_leaves_other_buckets_alone(store: TrendingStore) -> None:
     store.put_counts([counts_of({"a": 3}, bucket=BUCKET - 1)], loader="log")
 
@@ -313,6 +350,19 @@ def test_the_lease_is_free_after_a_roll_up(make_store: MakeStore) -> None:
     assert outcomes == [RollUpOutcome.DONE, RollUpOutcome.DONE]
 
 
+def test_the_lease_is_free_after_a_roll_up_that_failed(make_store: MakeStore) -> None:
+    def fail() -> None:
+        raise ConnectionError("broken off")
+
+    first = make_store(worker="first", wall_s=_Interruption(fail, later_s=0.0))
+    with pytest.raises(ConnectionError):
+        roll_up(first)
+
+    retried = roll_up(make_store(worker="second", wall_s=lambda: NOW_S))
+
+    assert retried.outcome is RollUpOutcome.DONE
+
+
 # What only the store in DynamoDB has to get right.
 
 
@@ -357,6 +407,7 @@ def test_more_segments_than_one_call_reads_are_rolled_up(dynamodb_store: MakeSto
     result = roll_up(store, *segments)
 
     assert result == RollUp(RollUpOutcome.DONE, 130)
+    assert store.segments(NOW_S) == set(segments)
     assert read_one(store, segments[-1]) == keyed({"a": 1})
 
 
@@ -449,11 +500,21 @@ def test_rows_expire_after_the_window_or_never(
         if row["pk"]["S"] != "lease"
     ]
 
-    assert len(rows) == 5  # a chunk, a live count, their shards, the top
+    assert len(rows) == 6  # a chunk, a live count, their shards, the top, its segment's name
     for row in rows:
         assert ("expires_at" in row) == expires
         if expires:
             assert int(row["expires_at"]["N"]) > BUCKET * BUCKET_S + WINDOW_S
+
+
+def test_a_damaged_list_of_segments_is_named(
+    client: Any, tables: TrendingTables, dynamodb_store: MakeStore
+) -> None:
+    row = {"pk": {"S": "segments"}, "sk": {"N": str(BUCKET)}, "segment_keys": {"SS": ["DE"]}}
+    client.put_item(TableName=tables.top, Item=row)
+
+    with pytest.raises(TrendingRowInvalidError, match=rf"segments .*{BUCKET}"):
+        dynamodb_store().segments(NOW_S)
 
 
 def test_creating_tables_again_changes_nothing(engine_client: Any, tables: TrendingTables) -> None:

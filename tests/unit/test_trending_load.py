@@ -200,6 +200,15 @@ def test_a_later_load_empties_buckets_that_it_finds_empty(make_log: MakeLog) -> 
     assert held[BUCKET] == [item_key("b")]
 
 
+def test_a_later_load_empties_segments_that_it_no_longer_counts(make_log: MakeLog) -> None:
+    store = InMemoryTrendingStore(TrendingMemory())
+    load_trending(make_log([play("u", "a", market="DE")]), store, now_s=NOW_S, limits=ALL)
+
+    load_trending(make_log([play("u", "b")], name="other"), store, now_s=NOW_S, limits=ALL)
+
+    assert not any(len(top.keys) for top in store.read_segment(Segment("DE"), NOW_S))
+
+
 def test_a_window_without_events_leaves_the_store_alone(make_log: MakeLog) -> None:
     log = make_log([play("u", "a")])
     store = InMemoryTrendingStore(TrendingMemory())

@@ -9,6 +9,7 @@ import pytest
 
 from services.candidates.adapters.trending_refresher import (
     INTEREST_S,
+    MAX_NEWS_READS,
     MAX_SEGMENTS,
     TrendingRefresher,
 )
@@ -37,6 +38,7 @@ class FaultyStore(InMemoryTrendingStore):
         self.memory = TrendingMemory()
         super().__init__(self.memory)
         self.reads: list[Segment] = []
+        self.lists = 0
         self.fault: Exception | None = None
         self.damaged: set[Segment] = set()
 
@@ -44,6 +46,12 @@ class FaultyStore(InMemoryTrendingStore):
         self.memory.tops[segment, BUCKET] = BucketTop(
             BUCKET, np.array([key], dtype=np.uint64), np.array([1], dtype=np.uint64), NOW_S
         )
+
+    def segments(self, now_s: float) -> frozenset[Segment]:
+        self.lists += 1
+        if self.fault is not None:
+            raise self.fault
+        return super().segments(now_s)
 
     def read_segment(self, segment: Segment, now_s: float) -> list[BucketTop]:
         self.reads.append(segment)
@@ -124,15 +132,68 @@ def test_a_wanted_segment_is_read_before_the_next_refresh(store: FaultyStore) ->
     assert store.reads == [GLOBAL, ROCK]
 
 
-def test_a_segment_without_counts_is_held_empty_and_read_once(store: FaultyStore) -> None:
-    unknown = Segment("XX")
+def made_up_markets(number: int) -> list[Segment]:
+    return [Segment(f"made up {place}") for place in range(number)]
+
+
+def test_markets_that_nobody_counted_cost_no_read_and_no_place(store: FaultyStore) -> None:
+    germany = Segment("DE")
+    store.set_top(germany, 3)
     with make_refresher(store) as refresher:
-        refresher.want([unknown])
-        eventually(lambda: keys_of(refresher, unknown) == [])
+        refresher.want([ROCK])
+        eventually(lambda: keys_of(refresher, ROCK) == [2])
 
-        refresher.want([unknown])
+        for market in made_up_markets(MAX_SEGMENTS + 44):
+            refresher.want([market])
+        refresher.want([germany])
 
-    assert store.reads.count(unknown) == 1
+        eventually(lambda: keys_of(refresher, germany) == [3])
+    assert (store.lists, store.reads) == (1, [GLOBAL, ROCK, germany])
+    assert set(refresher.snapshot().segments) == {GLOBAL, ROCK, germany}
+
+
+def test_markets_made_up_before_the_first_read_are_not_read_either(store: FaultyStore) -> None:
+    refresher = make_refresher(store)
+    refresher.want([*made_up_markets(MAX_SEGMENTS + 44), ROCK])
+
+    with refresher:
+        eventually(lambda: keys_of(refresher, ROCK) == [2])
+
+    assert (store.lists, store.reads) == (1, [GLOBAL, ROCK])
+
+
+def test_a_segment_that_is_counted_later_is_seen_later(store: FaultyStore) -> None:
+    germany = Segment("DE")
+    with make_refresher(store, refresh_s=0.001) as refresher:
+        eventually(lambda: keys_of(refresher, GLOBAL) == [1])
+        refresher.want([germany])
+
+        store.set_top(germany, 4)
+
+        def is_seen() -> bool:
+            refresher.want([germany])
+            return keys_of(refresher, germany) == [4]
+
+        eventually(is_seen)
+
+
+def test_however_many_segments_exist_callers_cannot_have_them_read_without_end(
+    store: FaultyStore,
+) -> None:
+    segments = [Segment(f"market-{number}") for number in range(4 * MAX_SEGMENTS)]
+    for segment in segments:
+        store.set_top(segment, 1)
+    with make_refresher(store) as refresher:
+        eventually(lambda: keys_of(refresher, GLOBAL) == [1])
+
+        # As many as are held at once, again and again; the last round changes nothing any more.
+        for at in range(0, len(segments), MAX_SEGMENTS // 2):
+            refresher.want(segments[at : at + MAX_SEGMENTS // 2])
+            has_read = len(store.reads) + MAX_SEGMENTS // 2
+            eventually(lambda: len(store.reads) >= min(has_read, MAX_NEWS_READS + 1))  # noqa: B023 - called at once
+            threading.Event().wait(0.01)  # a pause too short hides a fault, and makes none up
+
+    assert MAX_NEWS_READS < len(store.reads) <= 2 * MAX_NEWS_READS
 
 
 def test_what_is_rolled_up_later_is_seen_later(store: FaultyStore) -> None:
@@ -161,8 +222,8 @@ def test_while_the_store_is_down_the_last_snapshot_stays_and_ages(store: FaultyS
     with make_refresher(store, refresh_s=0.0, elapsed_s=elapsed) as refresher:
         eventually(lambda: keys_of(refresher, GLOBAL) == [1])
         store.fault = TrendingStoreUnavailableError("down")
-        reads = len(store.reads)
-        eventually(lambda: len(store.reads) > reads + 2)
+        lists = store.lists
+        eventually(lambda: store.lists > lists + 2)
 
         elapsed.now_s = 100.0
 
@@ -174,7 +235,7 @@ def test_it_recovers_when_the_store_does(store: FaultyStore) -> None:
     elapsed = Elapsed()
     store.fault = TrendingStoreUnavailableError("down")
     with make_refresher(store, elapsed_s=elapsed) as refresher:
-        eventually(lambda: len(store.reads) >= 2)
+        eventually(lambda: store.lists >= 2)
         assert refresher.age_s() is None
 
         elapsed.now_s = 50.0
@@ -187,7 +248,7 @@ def test_it_recovers_when_the_store_does(store: FaultyStore) -> None:
 def test_a_store_that_is_down_is_left_alone_whatever_is_wanted(store: FaultyStore) -> None:
     store.fault = TrendingStoreUnavailableError("down")
     with make_refresher(store, first_backoff_s=FOREVER_S) as refresher:
-        eventually(lambda: len(store.reads) == 1)
+        eventually(lambda: store.lists == 1)
 
         # That nothing happens can only be waited for; a pause too short hides a fault, and never
         # makes one up.
@@ -195,7 +256,7 @@ def test_a_store_that_is_down_is_left_alone_whatever_is_wanted(store: FaultyStor
             refresher.want([Segment(f"market-{number}")])
             threading.Event().wait(0.002)
 
-    assert store.reads == [GLOBAL]
+    assert (store.lists, store.reads) == (1, [])
 
 
 @pytest.mark.parametrize("fault", [TrendingStoreError("one"), RuntimeError("two")])
@@ -204,7 +265,7 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
 ) -> None:
     store.fault = fault
     with make_refresher(store) as refresher:
-        eventually(lambda: len(store.reads) >= 4)
+        eventually(lambda: store.lists >= 4)
         store.fault = None
         eventually(lambda: keys_of(refresher, GLOBAL) == [1])
 
@@ -216,6 +277,7 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
 def test_a_damaged_segment_does_not_stop_the_others(
     store: FaultyStore, caplog: pytest.LogCaptureFixture
 ) -> None:
+    store.set_top(Segment("DE"), 1)
     store.damaged.add(Segment("DE"))
     with make_refresher(store, refresh_s=0.001) as refresher:
         refresher.want([Segment("DE"), ROCK])
@@ -242,6 +304,8 @@ def test_segments_that_nobody_wants_any_more_are_dropped(store: FaultyStore) -> 
 def test_no_more_segments_are_held_than_the_limit_and_the_latest_win(store: FaultyStore) -> None:
     refresher = make_refresher(store)
     segments = [Segment(f"market-{number}") for number in range(MAX_SEGMENTS + 20)]
+    for segment in segments:
+        store.set_top(segment, 1)
     refresher.want(segments)
 
     with refresher:
@@ -253,8 +317,11 @@ def test_no_more_segments_are_held_than_the_limit_and_the_latest_win(store: Faul
 
 def test_a_segment_wanted_again_outlasts_those_wanted_once(store: FaultyStore) -> None:
     refresher = make_refresher(store)
+    others = [Segment(f"market-{number}") for number in range(MAX_SEGMENTS - 2)]
+    for segment in [*others, Segment("one more")]:
+        store.set_top(segment, 1)
     refresher.want([ROCK])
-    refresher.want([Segment(f"market-{number}") for number in range(MAX_SEGMENTS - 2)])
+    refresher.want(others)
 
     refresher.want([ROCK])
     refresher.want([Segment("one more")])

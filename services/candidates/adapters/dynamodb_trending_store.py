@@ -16,6 +16,8 @@ from services.candidates.adapters.dynamodb_client import (
 )
 from services.candidates.adapters.trending_lease import TrendingLease
 from services.candidates.adapters.trending_rows import (
+    SEGMENTS_ATTRIBUTE,
+    SEGMENTS_KEY,
     TOP_ATTRIBUTES,
     Row,
     chunk_key,
@@ -26,7 +28,9 @@ from services.candidates.adapters.trending_rows import (
     is_load,
     load_writer,
     parse_counts,
+    parse_segments,
     parse_top,
+    segments_row_key,
     shard_name,
     shard_row,
     shards_key,
@@ -132,7 +136,11 @@ class DynamodbTrendingStore:
                         "pk": {"S": counts_key(one.segment, one.bucket, shard)},
                         "sk": {"S": item_id},
                     }
-                    self._add(key, count, one.bucket)
+                    self._client.update_item(
+                        TableName=self._tables.counts,
+                        Key=key,
+                        **self._addition("n", {"N": str(count)}, one.bucket),
+                    )
 
     def roll_up(
         self, segments: Sequence[Segment], buckets: Sequence[int], *, now_s: float
@@ -142,28 +150,39 @@ class DynamodbTrendingStore:
             lease = TrendingLease.acquire(self._bulk, self._tables.top, self._worker, self._wall_s)
             if lease is None:
                 return RollUp(RollUpOutcome.HELD_ELSEWHERE, 0)
-            result = self._roll_up(lease, segments, buckets, now_s)
-            lease.release()
-        return result
+            try:
+                return self._roll_up(lease, segments, buckets, now_s)
+            finally:
+                lease.release()
+
+    def segments(self, now_s: float) -> frozenset[Segment]:
+        """See `TrendingStore.segments`."""
+        with translated_errors(f"read the segments of {self._tables.top}"):
+            rows = self._in_window(SEGMENTS_KEY, now_s, SEGMENTS_ATTRIBUTE)
+        return frozenset(segment for row in rows for segment in parse_segments(row))
 
     def read_segment(self, segment: Segment, now_s: float) -> list[BucketTop]:
         """See `TrendingStore.read_segment`."""
-        window = buckets_in_window(now_s)
         with translated_errors(f"read segment {segment.key} of {self._tables.top}"):
-            rows = list(
-                _query(
-                    self._client,
-                    TableName=self._tables.top,
-                    KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
-                    ProjectionExpression=TOP_ATTRIBUTES,
-                    ExpressionAttributeValues={
-                        ":pk": {"S": segment.key},
-                        ":first": {"N": str(window[0])},
-                        ":last": {"N": str(window[-1])},
-                    },
-                )
-            )
+            rows = self._in_window(segment.key, now_s, TOP_ATTRIBUTES)
         return [parse_top(segment, row) for row in rows]
+
+    def _in_window(self, partition: str, now_s: float, attributes: str) -> list[Row]:
+        """Return a partition's rows of the window's buckets, oldest first."""
+        window = buckets_in_window(now_s)
+        return list(
+            _query(
+                self._client,
+                TableName=self._tables.top,
+                KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
+                ProjectionExpression=f"sk, {attributes}",
+                ExpressionAttributeValues={
+                    ":pk": {"S": partition},
+                    ":first": {"N": str(window[0])},
+                    ":last": {"N": str(window[-1])},
+                },
+            )
+        )
 
     def _roll_up(
         self,
@@ -174,18 +193,45 @@ class DynamodbTrendingStore:
     ) -> RollUp:
         written = 0
         with ThreadPoolExecutor(BULK_THREADS) as pool:
-            for bucket, group in _groups(segments, buckets):
+            for bucket, group in self._groups(segments, buckets):
+                sums = self._sums(group, bucket)
                 rows = [
                     self._with_expiry(top_row(segment, bucket, counts, now_s), bucket)
-                    for segment, counts in self._sums(group, bucket).items()
+                    for segment, counts in sums.items()
                 ]
                 if not lease.keep():
                     return RollUp(RollUpOutcome.LEASE_LOST, written)
+                self._name_segments([one for one, counts in sums.items() if counts], bucket)
                 are_written = list(pool.map(partial(self._put_fenced, lease.fence), rows))
                 written += sum(are_written)
                 if not all(are_written):
                     return RollUp(RollUpOutcome.LEASE_LOST, written)
         return RollUp(RollUpOutcome.DONE, written)
+
+    def _groups(
+        self, segments: Sequence[Segment], buckets: Sequence[int]
+    ) -> Iterator[tuple[int, Sequence[Segment]]]:
+        """Yield every bucket with up to `GET_ROWS` segments at a time, those it names included."""
+        for bucket in buckets:
+            named = list(dict.fromkeys([*segments, *self._named_segments(bucket)]))
+            for at in range(0, len(named), GET_ROWS):
+                yield bucket, named[at : at + GET_ROWS]
+
+    def _named_segments(self, bucket: int) -> list[Segment]:
+        answer = self._bulk.get_item(
+            TableName=self._tables.top, Key=segments_row_key(bucket), ConsistentRead=True
+        )
+        return parse_segments(answer["Item"]) if "Item" in answer else []
+
+    def _name_segments(self, segments: Sequence[Segment], bucket: int) -> None:
+        """Note that segments have a top: before they do, so that none is ever without its name."""
+        if segments:
+            keys = {"SS": [segment.key for segment in segments]}
+            self._bulk.update_item(
+                TableName=self._tables.top,
+                Key=segments_row_key(bucket),
+                **self._addition(SEGMENTS_ATTRIBUTE, keys, bucket),
+            )
 
     def _sums(self, segments: Sequence[Segment], bucket: int) -> dict[Segment, Counter[str]]:
         """Sum what all shards hold of some segments; a sum may be empty."""
@@ -257,18 +303,14 @@ class DynamodbTrendingStore:
             self._known_shards = set()
         self._known_shards.add((bucket, shard))
 
-    def _add(self, key: Row, count: int, bucket: int) -> None:
-        values: Row = {":n": {"N": str(count)}}
-        update = "ADD n :n"
+    def _addition(self, attribute: str, value: Row, bucket: int) -> dict[str, Any]:
+        """Return the arguments of an update that adds `value` to an attribute, atomically."""
+        values: Row = {":added": value}
+        update = f"ADD {attribute} :added"
         if self._expires:
             values[":expires"] = expiry(bucket)[TTL_ATTRIBUTE]
             update += f" SET {TTL_ATTRIBUTE} = :expires"
-        self._client.update_item(
-            TableName=self._tables.counts,
-            Key=key,
-            UpdateExpression=update,
-            ExpressionAttributeValues=values,
-        )
+        return {"UpdateExpression": update, "ExpressionAttributeValues": values}
 
     def _put_fenced(self, fence: int, row: Row) -> bool:
         """Write a top; False when a later holder of the lease has written it already."""
@@ -317,12 +359,3 @@ def _query(client: "DynamoDBClient", **arguments: Any) -> Iterator[Row]:
         if "LastEvaluatedKey" not in page:
             return
         arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]
-
-
-def _groups(
-    segments: Sequence[Segment], buckets: Sequence[int]
-) -> Iterator[tuple[int, Sequence[Segment]]]:
-    """Yield every bucket with up to `GET_ROWS` segments at a time."""
-    for bucket in buckets:
-        for at in range(0, len(segments), GET_ROWS):
-            yield bucket, segments[at : at + GET_ROWS]

@@ -25,6 +25,9 @@ REFRESH_S = 30.0
 """Pause between two full reads in seconds: buckets are six hours long."""
 MAX_SEGMENTS = 256
 """Segments kept fresh, the least lately wanted given up first: 24 KB each at most."""
+MAX_NEWS_READS = MAX_SEGMENTS
+"""Segments read out of turn between two full reads; further ones wait for the next. What callers
+ask for must not decide how much we read."""
 INTEREST_S = 600.0
 """How long a segment is kept fresh after it was last wanted, in seconds."""
 FIRST_BACKOFF_S = 1.0
@@ -40,9 +43,11 @@ _LOG = logging.getLogger(__name__)
 class TrendingRefresher:
     """Reads wanted segments every `refresh_s` in a daemon thread and swaps a snapshot.
 
-    `store` is this refresher's own. `now_s` is the mesh's clock (unix seconds), by which counts
-    decay; `elapsed_s` measures how long ago the store answered, and never stands still. Nothing
-    starts before `start`, or the `with` block. All methods may be called from any thread.
+    Only segments that the store names are read, and held: callers choose markets, and one that
+    nobody counted must cost no read and take no other's place. `store` is this refresher's own.
+    `now_s` is the mesh's clock (unix seconds), by which counts decay; `elapsed_s` measures how
+    long ago the store answered, and never stands still. Nothing starts before `start`, or the
+    `with` block. All methods may be called from any thread.
     """
 
     def __init__(
@@ -62,7 +67,9 @@ class TrendingRefresher:
         self._snapshot = NO_SNAPSHOT
         self._changed = threading.Condition()
         self._wanted: OrderedDict[Segment, float] = OrderedDict()
+        self._existing: frozenset[Segment] | None = None
         self._has_news = False
+        self._news_reads = 0
         self._is_closed = False
         self._failures = 0
         self._invalid: set[Segment] = set()
@@ -96,7 +103,10 @@ class TrendingRefresher:
         return self._snapshot.age_s(self._elapsed_s())
 
     def want(self, segments: Iterable[Segment]) -> None:
-        """Note that requests need `segments`; those not held yet are read as soon as possible."""
+        """Note that requests need `segments`; those not held yet are read as soon as possible.
+
+        One that did not exist at the last full read is not noted.
+        """
         at_s = self._elapsed_s()
         with self._changed:
             for segment in segments:
@@ -105,13 +115,17 @@ class TrendingRefresher:
                 self._changed.notify_all()
 
     def _note(self, segment: Segment, at_s: float) -> None:
-        if segment == GLOBAL:
+        if segment == GLOBAL or not self._exists(segment):
             return
         self._has_news |= segment not in self._wanted
         self._wanted[segment] = at_s
         self._wanted.move_to_end(segment)
         if len(self._wanted) >= MAX_SEGMENTS:
             self._wanted.popitem(last=False)
+
+    def _exists(self, segment: Segment) -> bool:
+        """Tell what the last full read knew; before the first, anything may exist."""
+        return self._existing is None or segment in self._existing
 
     def _run(self) -> None:
         next_full_s = self._elapsed_s()
@@ -129,7 +143,10 @@ class TrendingRefresher:
                 self._changed.wait_for(lambda: self._is_closed, self._backoff_s())
             else:
                 pause_s = max(0.0, next_full_s - self._elapsed_s())
-                self._changed.wait_for(lambda: self._is_closed or self._has_news, pause_s)
+                self._changed.wait_for(lambda: self._is_closed or self._may_read_news(), pause_s)
+
+    def _may_read_news(self) -> bool:
+        return self._has_news and self._news_reads < MAX_NEWS_READS
 
     def _try_read(self, *, is_full: bool) -> bool:
         try:
@@ -148,23 +165,30 @@ class TrendingRefresher:
         """Read all wanted segments, or only those not held yet, and swap the snapshot."""
         began_s = self._elapsed_s()
         held = self._snapshot
+        if is_full:
+            self._existing = self._store.segments(self._now_s())
+            self._news_reads = 0
         wanted = self._take_wanted(began_s)
         segments = {one: top for one, top in held.segments.items() if one in wanted}
         for segment in wanted:
             if self._is_closed:
                 return
             if is_full or segment not in segments:
+                self._news_reads += not is_full
                 segments[segment] = self._read_segment(segment)
         self._snapshot = TrendingSnapshot(
             MappingProxyType(segments), taken_at_s=began_s if is_full else held.taken_at_s
         )
 
     def _take_wanted(self, at_s: float) -> list[Segment]:
-        """Return the segments to hold, and forget those that nobody wanted for long."""
+        """Return the segments to hold; forget what nobody wanted for long or does not exist."""
         with self._changed:
             self._has_news = False
-            while self._wanted and next(iter(self._wanted.values())) < at_s - INTEREST_S:
-                self._wanted.popitem(last=False)
+            self._wanted = OrderedDict(
+                (segment, wanted_s)
+                for segment, wanted_s in self._wanted.items()
+                if wanted_s >= at_s - INTEREST_S and self._exists(segment)
+            )
             return [GLOBAL, *self._wanted]
 
     def _read_segment(self, segment: Segment) -> SegmentTop:

@@ -23,8 +23,11 @@ from signals.keys import item_keys
 
 EXPIRY_SLACK_S = 24 * 3600
 """How long rows are kept beyond the window."""
-TOP_ATTRIBUTES = "sk, row_format, item_keys, item_counts, rolled_at"
-"""What `parse_top` reads; the ids are for people, and the bulk of a row."""
+TOP_ATTRIBUTES = "row_format, item_keys, item_counts, rolled_at"
+"""What `parse_top` reads beside the key; the ids are for people, and the bulk of a row."""
+
+SEGMENTS_KEY = "segments"
+SEGMENTS_ATTRIBUTE = "segment_keys"
 
 _LOAD = "load-"
 _ROW_FORMAT = "1"
@@ -105,6 +108,19 @@ def top_row(segment: Segment, bucket: int, counts: Mapping[str, int], now_s: flo
         "item_counts": {"B": _pack([count for _, count in top])},
         "rolled_at": {"N": str(now_s)},
     }
+
+
+def segments_row_key(bucket: int) -> Row:
+    """Return the key of the row that names the segments with a top in `bucket`."""
+    return {"pk": {"S": SEGMENTS_KEY}, "sk": {"N": str(bucket)}}
+
+
+def parse_segments(row: Row) -> list[Segment]:
+    """Return the segments that a row names; raises TrendingRowInvalidError."""
+    try:
+        return [Segment.from_key(key) for key in row[SEGMENTS_ATTRIBUTE]["SS"]]
+    except (KeyError, ValueError) as exc:
+        raise TrendingRowInvalidError(f"{SEGMENTS_KEY} {row['sk']}: {exc!r}") from exc
 
 
 def expiry(bucket: int) -> Row:

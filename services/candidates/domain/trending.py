@@ -21,10 +21,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, Self
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
+
+from signals.limits import MAX_ID_BYTES
 
 BUCKET_S = 6 * 3600
 """Length of a bucket in seconds: night and evening apart, and a week is one page of 29 rows."""
@@ -34,12 +37,10 @@ HALF_LIFE_S = 96 * 3600
 """Age in seconds at which a play counts half. Unseen plays of the following week on 30Music, eight
 weekly cuts, summed DCG@50 a user: 24 h 0.091, 48 h 0.107, 96 h 0.115, 168 h 0.115."""
 TOP_ITEMS = 500
-"""Items kept per segment and bucket, so that a row stays far below DynamoDB's 400 KB."""
+"""Items kept per segment and bucket: at the longest ids a row stays below DynamoDB's 400 KB."""
 SEGMENT_ITEMS = 2_000
 """Items kept per segment in a snapshot: as many as a source may be asked for."""
 
-MAX_ITEM_ID_BYTES = 256
-"""Longest item id that can trend, in bytes of UTF-8: 500 of them stay below 400 KB."""
 MAX_SEGMENT_PART_BYTES = 200
 """Longest market or genre, in bytes of UTF-8: escaped threefold, a key stays below 2,048 bytes."""
 
@@ -102,6 +103,12 @@ class Segment:
         _check_part("market", self.market)
         _check_part("genre", self.genre)
 
+    @classmethod
+    def from_key(cls, key: str) -> Self:
+        """Return the segment that has this `key`. Raises ValueError for the key of none."""
+        market, genre = key.split("#")
+        return cls(_unescape(market), _unescape(genre))
+
     @property
     def key(self) -> str:
         """`market#genre` with `*` for any; `%`, `#` and `*` inside a name are percent-escaped."""
@@ -135,7 +142,7 @@ class BucketCounts:
     """Counts of one segment in one bucket.
 
     Raises ValueError for columns of different length, an item twice, a count below 1, and an item
-    id that is empty, longer than `MAX_ITEM_ID_BYTES` or holds a control character.
+    id that `item_id_fault` finds fault with.
     """
 
     segment: Segment
@@ -151,8 +158,8 @@ class BucketCounts:
             raise ValueError("item_ids names an item twice")
         if self.counts and min(self.counts) < 1:
             raise ValueError(f"counts holds {min(self.counts)}; the least is 1")
-        for item_id in self.item_ids:
-            _check_item_id(item_id)
+        for fault in filter(None, map(item_id_fault, self.item_ids)):
+            raise ValueError(fault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +220,16 @@ class TrendingStore(Protocol):
     ) -> RollUp:
         """Sum all counts of every segment in every bucket and store the top `TOP_ITEMS` of each.
 
-        One worker at a time does so, under a lease. `now_s` (unix seconds) is noted as the tops'
-        `rolled_at_s`.
+        Segments that have a top in a bucket already are rolled up there as well, named or not: what
+        a loader no longer counts must not stay. One worker at a time does so, under a lease.
+        `now_s` (unix seconds) is noted as the tops' `rolled_at_s`.
+        """
+        ...
+
+    def segments(self, now_s: float) -> frozenset[Segment]:
+        """Return the segments with a top in the window ending at `now_s`.
+
+        A segment whose tops have become empty may still be among them.
         """
         ...
 
@@ -245,7 +260,7 @@ class TrendingSnapshot:
     """Everything that trending requests are answered from. Never changed, only replaced."""
 
     segments: Mapping[Segment, SegmentTop]
-    """A segment without counts is held with no items; one that was never asked for is absent."""
+    """One without counts, and one that nobody asked for, is absent."""
     taken_at_s: float | None
     """When the store was last read in full, in seconds of the refresher's elapsed-time clock
     (not unix time); None: never yet."""
@@ -256,6 +271,19 @@ class TrendingSnapshot:
 
 
 NO_SNAPSHOT = TrendingSnapshot(segments=MappingProxyType({}), taken_at_s=None)
+
+
+def item_id_fault(item_id: str) -> str | None:
+    """Return why an item id cannot be a key of a store; None: it can."""
+    size = len(item_id.encode())
+    if not 1 <= size <= MAX_ID_BYTES:
+        return (
+            f"an item id has {size} bytes of UTF-8; allowed are 1 to {MAX_ID_BYTES}: "
+            f"{item_id[:40]!r}"
+        )
+    if any(character < " " for character in item_id):
+        return f"an item id holds a control character: {item_id!r}"
+    return None
 
 
 def check_load(counts: Sequence[BucketCounts], loader: str) -> None:
@@ -364,12 +392,5 @@ def _escape(part: str | None) -> str:
     return ANY if part is None else part.translate(_ESCAPES)
 
 
-def _check_item_id(item_id: str) -> None:
-    size = len(item_id.encode())
-    if not 1 <= size <= MAX_ITEM_ID_BYTES:
-        raise ValueError(
-            f"an item id has {size} bytes of UTF-8; allowed are 1 to {MAX_ITEM_ID_BYTES}: "
-            f"{item_id[:40]!r}"
-        )
-    if any(character < " " for character in item_id):
-        raise ValueError(f"an item id holds a control character: {item_id!r}")
+def _unescape(part: str) -> str | None:
+    return None if part == ANY else unquote(part)
