@@ -7,6 +7,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.catalogue import Catalogue, CatalogueError, read_catalogue
 from pipeline.log_directory import EVENTS_FILE, ITEMS_FILE, read_log_summary
 
 KEY_SQL = "('0x' || md5({column})[1:16])::UBIGINT"
@@ -15,19 +16,6 @@ KEY_SQL = "('0x' || md5({column})[1:16])::UBIGINT"
 
 class LogError(Exception):
     """A log that cannot be trained on; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """The items of a log, in row order (by item key)."""
-
-    keys: NDArray[np.uint64]
-    ids: list[str]
-    titles: list[str]
-    artists: list[str]
-    genres: list[list[str]]
-    markets: list[list[str]]
-    """Markets that an item may be shown in; empty: everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +48,6 @@ class EventLog:
     events: Events
     user_keys: NDArray[np.uint64]
     """uint64 [u], strictly increasing."""
-    user_ids: list[str]
     catalogue: Catalogue
     unplayed_items: int
     """Items of the items table that nobody played: not served until somebody does."""
@@ -74,6 +61,8 @@ def read_event_log(directory: Path) -> EventLog:
             db.read_parquet(str(directory / EVENTS_FILE)).create_view("events")
             db.read_parquet(str(directory / ITEMS_FILE)).create_view("items")
             return _read(db, summary.order)
+    except CatalogueError as exc:
+        raise LogError(str(exc)) from exc
     except duckdb.Error as exc:
         raise LogError(f"{directory} cannot be read: {exc}") from exc
 
@@ -82,13 +71,12 @@ def _read(db: duckdb.DuckDBPyConnection, order: str) -> EventLog:
     _refuse_doubled_items(db)
     _rank_by_key(db, "user_id", "users")
     _rank_by_key(db, "item_id", "played")
-    users = db.sql("SELECT key, id FROM users ORDER BY place").fetchnumpy()
+    users = db.sql("SELECT key FROM users ORDER BY place").fetchnumpy()
     return EventLog(
         order=order,
         events=_read_events(db),
         user_keys=users["key"],
-        user_ids=users["id"].tolist(),
-        catalogue=_read_catalogue(db),
+        catalogue=read_catalogue(db),
         unplayed_items=_count_unplayed(db),
     )
 
@@ -128,28 +116,6 @@ def _read_events(db: duckdb.DuckDBPyConnection) -> Events:
         """
     ).fetchnumpy()
     return Events(*(columns[name] for name in Events.__slots__))
-
-
-def _read_catalogue(db: duckdb.DuckDBPyConnection) -> Catalogue:
-    columns = db.sql(
-        """
-            SELECT p.key, p.id, coalesce(i.title, '') AS title, coalesce(i.artist, '') AS artist,
-                   coalesce(i.genres, []) AS genres, coalesce(i.markets, []) AS markets
-            FROM played p LEFT JOIN items i ON p.id = i.item_id
-            ORDER BY p.place
-            """
-    ).fetchall()
-    keys, ids, titles, artists, genres, markets = (
-        zip(*columns, strict=True) if columns else ((),) * 6
-    )
-    return Catalogue(
-        keys=np.array(keys, dtype=np.uint64),
-        ids=list(ids),
-        titles=list(titles),
-        artists=list(artists),
-        genres=list(genres),
-        markets=list(markets),
-    )
 
 
 def _count_unplayed(db: duckdb.DuckDBPyConnection) -> int:

@@ -1,6 +1,5 @@
 """Everything that a bundle looks up, built from the events up to one moment."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
@@ -10,15 +9,12 @@ from numpy.typing import NDArray
 
 from pipeline.columns import distinct, stack
 from pipeline.embed import CONFIDENCE, DIMENSION, REGULARIZATION, embed
-from pipeline.event_log import Catalogue, EventLog, Events, LogError
-from pipeline.genres import genre_codes, genre_names
+from pipeline.event_log import EventLog, Events
 from pipeline.transitions import neighbour_lists
 from pipeline.trending_counts import count_trends
 from services.candidates.adapters.annoy_index import METRIC, write_annoy_index
 from services.ranker.domain.features import feature_names
 from signals.bundle import (
-    MARKET_COLUMNS,
-    NO_CODE,
     ArrayView,
     Embedding,
     GenreNames,
@@ -32,10 +28,8 @@ from signals.bundle import (
     Neighbours,
     Popularity,
     TrendCounts,
-    market_column,
 )
 from signals.bundle_facts import BundleFacts
-from signals.limits import is_market
 
 RECENT_WINDOW_S = 7 * 86_400
 """The newest part of a log that `recent_share` counts: one of every weekday."""
@@ -95,25 +89,25 @@ def build_tables(events: Events, log: EventLog, *, as_of_s: int, seed: int) -> T
     Rows are the catalogue's, whatever the part: an item that nobody has played yet has no vector,
     no neighbours and the last places in popularity.
     """
-    n_items = len(log.catalogue.keys)
+    catalogue = log.catalogue
+    n_items = len(catalogue)
     embedding = embed(events, len(log.user_keys), n_items, seed=seed)
     played = np.bincount(events.rows, minlength=n_items) > 0
     embedding.vectors[~played] = 0
-    traits = _traits(log.catalogue)
     return Tables(
         facts=_facts(events, log, as_of_s),
-        keys=ItemKeys(log.catalogue.keys),
-        texts=ItemTexts.of(log.catalogue.ids, log.catalogue.titles, log.catalogue.artists),
-        traits=traits,
-        genre_names=GenreNames.of(genre_names(log.catalogue)),
-        rights=MarketRights(_rights(log.catalogue)[0]),
+        keys=catalogue.keys,
+        texts=catalogue.texts,
+        traits=catalogue.traits,
+        genre_names=catalogue.genre_names,
+        rights=catalogue.rights,
         embedding=embedding,
         indexed=IndexedItems(np.flatnonzero(played).astype(np.uint32)),
         neighbours=neighbour_lists(events, n_items, order=log.order),
         popularity=Popularity(_most_listeners_first(events, n_items)),
         stats=_stats(events, n_items, as_of_s),
         histories=_histories(events, log.user_keys),
-        trends=count_trends(events, traits.genres, order=log.order, as_of_s=as_of_s),
+        trends=count_trends(events, catalogue.traits.genres, order=log.order, as_of_s=as_of_s),
     )
 
 
@@ -123,7 +117,7 @@ def _facts(events: Events, log: EventLog, as_of_s: int) -> BundleFacts:
         as_of_s=as_of_s,
         window_start_s=int(events.times_s.min(initial=as_of_s)),
         recent_window_s=RECENT_WINDOW_S if log.order == "time" else 0,
-        items=len(log.catalogue.keys),
+        items=len(log.catalogue),
         users=len(np.unique(events.users)),
         events=len(events),
         dimension=DIMENSION,
@@ -132,46 +126,6 @@ def _facts(events: Events, log: EventLog, as_of_s: int) -> BundleFacts:
         als_regularization=REGULARIZATION,
         features=feature_names(),
     )
-
-
-def _traits(catalogue: Catalogue) -> ItemTraits:
-    return ItemTraits(
-        artists=_codes(catalogue.artists, catalogue.ids),
-        recordings=_recordings(catalogue),
-        genres=genre_codes(catalogue, genre_names(catalogue)),
-        rights=_rights(catalogue)[1],
-    )
-
-
-def _recordings(catalogue: Catalogue) -> NDArray[np.uint32]:
-    names = [
-        f"{title.casefold()}\0{artist.casefold()}" if title and artist else ""
-        for title, artist in zip(catalogue.titles, catalogue.artists, strict=True)
-    ]
-    return _codes(names, catalogue.ids)
-
-
-def _codes(names: Sequence[str], ids: Sequence[str]) -> NDArray[np.uint32]:
-    """Return equal codes for equal names; an empty name has a code of its own."""
-    distinct = [name or f"\0{item_id}" for name, item_id in zip(names, ids, strict=True)]
-    return np.unique(np.array(distinct, dtype=object), return_inverse=True)[1].astype(np.uint32)
-
-
-def _rights(catalogue: Catalogue) -> tuple[NDArray[np.bool_], NDArray[np.uint16]]:
-    """Return the distinct sets of markets, bool [sets, 676], and each item's set, uint16 [n]."""
-    markets = [tuple(sorted(set(names))) for names in catalogue.markets]
-    sets = sorted({*markets, ()})
-    malformed = [name for names in sets for name in names if not name or not is_market(name)]
-    if malformed:
-        raise LogError(f"markets: {malformed[0]!r} is not two capital letters (ISO 3166-1 alpha-2)")
-    if len(sets) > NO_CODE:
-        raise LogError(f"markets: {len(sets)} distinct sets of markets; at most {NO_CODE}")
-    allowed = np.zeros((len(sets), MARKET_COLUMNS), dtype=np.bool_)
-    for place, names in enumerate(sets):
-        allowed[place, [market_column(name) for name in names]] = True
-    allowed[sets.index(())] = True  # no list means everywhere
-    place_of = {names: place for place, names in enumerate(sets)}
-    return allowed, np.array([place_of[names] for names in markets], dtype=np.uint16)
 
 
 def _most_listeners_first(events: Events, n_items: int) -> NDArray[np.uint32]:

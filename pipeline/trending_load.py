@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
 from pipeline.event_log import EventLog, read_event_log
-from pipeline.genres import genre_codes, genre_names
 from pipeline.trending_counts import (
     DEFAULT_LIMITS,
     SegmentLimits,
@@ -29,7 +28,6 @@ from services.candidates.domain.trending import (
     buckets_in_window,
     item_id_fault,
 )
-from signals.bundle import ItemTexts
 
 DEFAULT_LOADER = "log"
 
@@ -95,17 +93,17 @@ def count_window(
     """Count the listeners of the window that ends at `now_s` (unix seconds): `count_trends`."""
     catalogue, as_of_s = log.catalogue, int(now_s)
     plays, _ = plays_in_window(log.events, order=log.order, as_of_s=as_of_s)
-    is_usable = np.array([item_id_fault(one) is None for one in catalogue.ids], dtype=np.bool_)
-    usable = plays.where(is_usable[plays.rows])
-    names = genre_names(catalogue)
+    played = np.unique(plays.rows)
+    faults = [item_id_fault(catalogue.texts.item_id(row)) for row in played.tolist()]
+    unusable = played[[fault is not None for fault in faults]]
+    usable = plays.where(~np.isin(plays.rows, unusable))
     trends = count_trends(
-        usable, genre_codes(catalogue, names), order=log.order, as_of_s=as_of_s, limits=limits
+        usable, catalogue.traits.genres, order=log.order, as_of_s=as_of_s, limits=limits
     )
-    texts = ItemTexts.of(catalogue.ids, catalogue.titles, catalogue.artists)
     return WindowCounts(
         events=len(plays),
         unusable_events=len(plays) - len(usable),
-        counts=bucket_counts(trends, texts, names),
+        counts=bucket_counts(trends, catalogue.texts, catalogue.genre_names.names()),
     )
 
 

@@ -6,13 +6,25 @@ from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
+from numpy.typing import NDArray
 
 from meshkit.bundles import Bundle, BundleStore
-from pipeline.event_log import Catalogue, EventLog, Events
+from pipeline.catalogue import Catalogue
+from pipeline.event_log import EventLog, Events
 from pipeline.tables import Tables, build_tables
 from pipeline.train import Report, publish
 from services.ranker.domain.features import feature_names
-from signals.bundle import NO_MARKET, market_column
+from signals.bundle import (
+    MARKET_COLUMNS,
+    NO_CODE,
+    NO_MARKET,
+    GenreNames,
+    ItemKeys,
+    ItemTexts,
+    ItemTraits,
+    MarketRights,
+    market_column,
+)
 from signals.keys import item_keys
 
 TASTES = ("jazz", "rock", "techno")
@@ -62,7 +74,6 @@ def small_log() -> EventLog:
         order="time",
         events=_listening(_place_of(USER_IDS)),
         user_keys=keys[in_key_order],
-        user_ids=[USER_IDS[place] for place in in_key_order],
         catalogue=_catalogue(),
         unplayed_items=0,
     )
@@ -71,14 +82,32 @@ def small_log() -> EventLog:
 def _catalogue() -> Catalogue:
     keys = item_keys(ITEM_IDS)
     ids = [ITEM_IDS[place] for place in np.argsort(keys)]
+    named = [one != UNTITLED_ID for one in ids]
+    own = np.arange(len(ids), dtype=np.uint32)
+    genres = np.full((len(ids), 3), NO_CODE, dtype=np.uint16)
+    genres[:, 0] = [TASTES.index(taste_of(one)) if one != UNTITLED_ID else NO_CODE for one in ids]
+    allowed = np.ones((2, MARKET_COLUMNS), dtype=np.bool_)
+    allowed[1] = np.arange(MARKET_COLUMNS) == market_column("SE")
     return Catalogue(
-        keys=np.sort(keys),
-        ids=ids,
-        titles=["" if one == UNTITLED_ID else f"Título {one}" for one in ids],
-        artists=["" if one == UNTITLED_ID else f"Björk {one[:-1]}" for one in ids],
-        genres=[[] if one == UNTITLED_ID else [taste_of(one)] for one in ids],
-        markets=[["SE"] if one == ONLY_IN_SE_ID else [] for one in ids],
+        keys=ItemKeys(np.sort(keys)),
+        texts=ItemTexts.of(
+            ids,
+            [f"Título {one}" if has else "" for one, has in zip(ids, named, strict=True)],
+            [f"Björk {one[:-1]}" if has else "" for one, has in zip(ids, named, strict=True)],
+        ),
+        traits=ItemTraits(
+            artists=_equal_codes([one[:-1] if one != UNTITLED_ID else one for one in ids]),
+            recordings=own,
+            genres=genres,
+            rights=np.array([one == ONLY_IN_SE_ID for one in ids], dtype=np.uint16),
+        ),
+        genre_names=GenreNames.of(TASTES),
+        rights=MarketRights(allowed),
     )
+
+
+def _equal_codes(names: list[str]) -> NDArray[np.uint32]:
+    return np.unique(np.array(names), return_inverse=True)[1].astype(np.uint32)
 
 
 def _listening(user_place: dict[str, int]) -> Events:

@@ -70,7 +70,7 @@ def test_the_manifest_says_what_it_was_trained_on(trained_world: TrainedWorld) -
     facts = BundleFacts.from_json(manifest.facts)
 
     assert (facts.events, facts.users) == (len(log.events), len(log.user_keys))
-    assert facts.items == len(log.catalogue.ids)
+    assert facts.items == len(log.catalogue)
     assert facts.as_of_s == int(log.events.times_s.max()) + 1 <= END_S + 1
     assert facts.features == feature_names()
     assert [one["name"] for one in manifest.facts["feature_schema"]] == list(feature_names())

@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.event_log import EventLog, Events, read_event_log
 from pipeline.log_directory import Order, connect, new_log_directory, write_log
 from signals.bundle import NO_MARKET
+from signals.keys import item_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +93,13 @@ def events(
         times_s=np.array(times_s if times_s is not None else [0] * n, dtype=np.int64),
         markets=np.array(markets if markets is not None else [NO_MARKET] * n, dtype=np.uint16),
     )
+
+
+def item_ids(log: EventLog) -> list[str]:
+    """Return the external id of every row."""
+    return [log.catalogue.texts.item_id(row) for row in range(len(log.catalogue))]
+
+
+def place_of_user(log: EventLog, user_id: str) -> int:
+    """Return the place of a user in the log's keys."""
+    return int(np.searchsorted(log.user_keys, np.uint64(item_key(user_id))))

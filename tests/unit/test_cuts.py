@@ -16,7 +16,7 @@ from pipeline.cuts import (
 )
 from pipeline.event_log import EventLog, Events, LogError
 from pipeline.log_directory import Order
-from tests.unit.event_logs import Play, event_log
+from tests.unit.event_logs import Play, event_log, item_ids, place_of_user
 
 DAY_S = 86_400
 START_S = 1_600_000_000
@@ -123,8 +123,8 @@ def test_positions_hold_back_the_last_plays_one_at_a_time(tmp_path: Path) -> Non
     cuts = cut_log(log, seed=1)
 
     def named(events: Events, user: str) -> list[str]:
-        rows = events.rows[events.users == log.user_ids.index(user)]
-        return [log.catalogue.ids[row] for row in rows]
+        rows = events.rows[events.users == place_of_user(log, user)]
+        return [item_ids(log)[row] for row in rows]
 
     assert [named(cut.after, "u") for cut in all_cuts(cuts)] == [
         ["item-5"],

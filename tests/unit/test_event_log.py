@@ -9,9 +9,9 @@ import pytest
 from pipeline import event_log as module
 from pipeline.event_log import LogError, read_event_log
 from pipeline.log_directory import LogDirectoryError
-from signals.bundle import NO_MARKET, market_column
+from signals.bundle import NO_CODE, NO_MARKET, market_column
 from signals.keys import item_keys
-from tests.unit.event_logs import Item, Play, event_log
+from tests.unit.event_logs import Item, Play, event_log, item_ids, place_of_user
 
 
 def test_rows_and_users_stand_in_key_order(tmp_path: Path) -> None:
@@ -19,9 +19,10 @@ def test_rows_and_users_stand_in_key_order(tmp_path: Path) -> None:
 
     log = event_log(tmp_path, plays)
 
-    assert np.array_equal(log.catalogue.keys, item_keys(log.catalogue.ids))
-    assert np.array_equal(log.user_keys, item_keys(log.user_ids))
-    assert (np.diff(log.catalogue.keys.astype(object)) > 0).all()
+    users = item_keys([f"user-{n}" for n in range(7)])
+    assert np.array_equal(log.catalogue.keys.keys, item_keys(item_ids(log)))
+    assert np.array_equal(log.user_keys, np.sort(users))
+    assert (np.diff(log.catalogue.keys.keys.astype(object)) > 0).all()
     assert (np.diff(log.user_keys.astype(object)) > 0).all()
 
 
@@ -32,10 +33,11 @@ def test_events_stand_by_user_then_oldest_first(tmp_path: Path) -> None:
     log = event_log(tmp_path, plays)
 
     told = zip(log.events.users, log.events.rows, log.events.times_s, strict=True)
-    named = [(log.user_ids[u], log.catalogue.ids[r], int(t)) for u, r, t in told]
-    of_u = [("u", "c", 10), ("u", "c", 11), ("u", "a", 12)]
-    of_v = [("v", "b", 3)]
-    assert named == (of_u + of_v if log.user_ids[0] == "u" else of_v + of_u)
+    ids = item_ids(log)
+    named = [(int(u), ids[r], int(t)) for u, r, t in told]
+    u, v = place_of_user(log, "u"), place_of_user(log, "v")
+    of_u = [(u, "c", 10), (u, "c", 11), (u, "a", 12)]
+    assert named == ([*of_u, (v, "b", 3)] if u < v else [(v, "b", 3), *of_u])
 
 
 def test_positions_order_a_log_without_times(tmp_path: Path) -> None:
@@ -43,7 +45,7 @@ def test_positions_order_a_log_without_times(tmp_path: Path) -> None:
 
     log = event_log(tmp_path, [Play("u", item) for item in items], order="position")
 
-    assert [log.catalogue.ids[row] for row in log.events.rows] == items
+    assert [item_ids(log)[row] for row in log.events.rows] == items
     assert not log.events.times_s.any()
 
 
@@ -73,19 +75,24 @@ def test_the_catalogue_is_what_was_played_with_what_is_known_of_it(tmp_path: Pat
     log = event_log(tmp_path, [Play("u", "a", 1), Play("u", "b", 2)], items=items)
 
     catalogue = log.catalogue
-    a, b = catalogue.ids.index("a"), catalogue.ids.index("b")
-    assert sorted(catalogue.ids) == ["a", "b"]
-    assert (catalogue.titles[a], catalogue.artists[a]) == ("Title", "Artist")
-    assert (catalogue.genres[a], catalogue.markets[a]) == (["Rock", "Pop"], ["DE"])
-    assert (catalogue.titles[b], catalogue.artists[b]) == ("", "")
-    assert (catalogue.genres[b], catalogue.markets[b]) == ([], [])
+    names = catalogue.genre_names.names()
+    a, b = item_ids(log).index("a"), item_ids(log).index("b")
+    assert sorted(item_ids(log)) == ["a", "b"]
+    assert (catalogue.texts.title(a), catalogue.texts.artist(a)) == ("Title", "Artist")
+    assert (catalogue.texts.title(b), catalogue.texts.artist(b)) == ("", "")
+    assert [names[code] for code in catalogue.traits.genres[a, :2]] == ["Rock", "Pop"]
+    assert catalogue.traits.genres[a, 2] == NO_CODE
+    assert (catalogue.traits.genres[b] == NO_CODE).all()
+    rights = catalogue.traits.rights
+    assert catalogue.rights.may_show(rights, "DE")[[a, b]].tolist() == [True, True]
+    assert catalogue.rights.may_show(rights, "SE")[[a, b]].tolist() == [False, True]
     assert log.unplayed_items == 2
 
 
 def test_a_log_without_events_is_read(tmp_path: Path) -> None:
     log = event_log(tmp_path, [], items={"a": Item()})
 
-    assert (len(log.events), len(log.user_keys), len(log.catalogue.keys)) == (0, 0, 0)
+    assert (len(log.events), len(log.user_keys), len(log.catalogue)) == (0, 0, 0)
     assert log.unplayed_items == 1
 
 

@@ -93,10 +93,8 @@ def test_rights_are_a_set_of_markets_and_none_means_everywhere(tables: Tables) -
 
 
 def test_a_market_that_is_none_is_refused(tmp_path: Path) -> None:
-    log = event_log(tmp_path, PLAYS, items={"a": Item(markets=["de"])})
-
     with pytest.raises(LogError, match="markets: 'de' is not two capital letters"):
-        tables_of(log, AS_OF_S)
+        event_log(tmp_path, PLAYS, items={"a": Item(markets=["de"])})
 
 
 def test_items_of_one_artist_share_a_code_and_unknown_artists_do_not(tables: Tables) -> None:
