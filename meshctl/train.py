@@ -13,7 +13,7 @@ from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
 from meshctl.standard_mesh import DEFAULT_BUNDLES
-from meshkit.bundles import BundleError, BundleStore
+from meshkit.bundles import BundleError, open_store
 from pipeline.event_log import LogError
 from pipeline.log_directory import LogDirectoryError
 from pipeline.train import Holdout, Report, Trained
@@ -64,7 +64,7 @@ def train_with_progress(
         warnings.filterwarnings("ignore", module="implicit")
         return run_training(
             directory,
-            BundleStore(bundles),
+            open_store(bundles),
             holdout=holdout,
             seed=seed,
             now=datetime.now(UTC),

@@ -19,7 +19,7 @@ from meshctl.standard_mesh import (
     dynamodb_endpoint_from_environment,
     standard_mesh,
 )
-from meshkit.bundles import BundleError, BundleStore
+from meshkit.bundles import BundleError, open_store
 
 BundlesOption = Annotated[Path, typer.Option(help="Directory of published bundles.")]
 PortOption = Annotated[int, typer.Option(help="The gateway's port on 127.0.0.1; 0 for any.")]
@@ -66,7 +66,7 @@ def up(
 def current_version(bundles: Path) -> str:
     """Return the version that `bundles` serves, or raise MeshError."""
     try:
-        return BundleStore(bundles).current()
+        return open_store(bundles).current()
     except BundleError as exc:
         raise MeshError(f"{exc} (--bundles names another store)") from exc
 

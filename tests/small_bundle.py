@@ -7,7 +7,7 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 
-from meshkit.bundles import Bundle, BundleStore
+from meshkit.bundles import Bundle, open_store
 from pipeline.event_log import Catalogue, EventLog, Events
 from pipeline.tables import Tables, build_tables
 from pipeline.train import Report, publish
@@ -44,7 +44,7 @@ def publish_small_bundle(root: Path) -> Bundle:
     """Publish the tiny bundle in the store at `root` and make it current."""
     report = Report(cuts="none: a bundle for tests", users=0, methods=(), notes=())
     now = datetime.fromtimestamp(AS_OF_S, UTC)
-    return publish(BundleStore(root), small_tables(), _model_text(), report, now=now)
+    return publish(open_store(root), small_tables(), _model_text(), report, now=now)
 
 
 @cache

@@ -10,7 +10,7 @@ import numpy as np
 from recmesh.candidates.v1 import candidates_pb2, candidates_pb2_grpc
 
 from meshkit import telemetry
-from meshkit.bundles import Bundle, BundleStore, readable
+from meshkit.bundles import Bundle, open_store, readable
 from meshkit.clock import Clock, FixedClock, WallClock
 from meshkit.config import PREFIX, ConfigError
 from meshkit.errors import DependencyError
@@ -43,7 +43,7 @@ def serve(config: CandidatesConfig) -> None:
     telemetry.setup(name, str(os.getpid()))
     with ExitStack() as closing:
         closing.callback(telemetry.shutdown)
-        bundle = BundleStore(config.bundles).open(config.bundle_version)
+        bundle = open_store(config.bundles).open(config.bundle_version)
         with readable(bundle):
             facts = BundleFacts.from_json(bundle.manifest.facts)
             source = SOURCES[config.source](config, bundle, facts, closing)

@@ -8,7 +8,7 @@ import grpc
 from recmesh.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from meshkit import telemetry
-from meshkit.bundles import Bundle, BundleStore, readable
+from meshkit.bundles import Bundle, open_store, readable
 from meshkit.channels import open_channel
 from meshkit.clock import Clock, FixedClock, WallClock
 from meshkit.deadlines import Budget
@@ -36,7 +36,7 @@ def serve(config: GatewayConfig) -> None:
     """Load the bundle and serve until told to stop. Raises BundleError and ConfigError."""
     setup_logs("gateway")
     telemetry.setup("gateway", str(os.getpid()))
-    bundle = BundleStore(config.bundles).open(config.bundle_version)
+    bundle = open_store(config.bundles).open(config.bundle_version)
     gateway = Gateway(config, bundle)
     try:
         serve_aio(

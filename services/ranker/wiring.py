@@ -8,7 +8,7 @@ import numpy as np
 from recmesh.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 
 from meshkit import telemetry
-from meshkit.bundles import BundleStore, readable
+from meshkit.bundles import open_store, readable
 from meshkit.logs import setup_logs
 from meshkit.server import serve_sync
 from services.ranker.adapters.bundle_item_tables import open_item_tables
@@ -29,7 +29,7 @@ def serve(config: RankerConfig) -> None:
     telemetry.setup("ranker", str(os.getpid()))
     with ExitStack() as closing:
         closing.callback(telemetry.shutdown)
-        bundle = BundleStore(config.bundles).open(config.bundle_version)
+        bundle = open_store(config.bundles).open(config.bundle_version)
         with readable(bundle):
             facts = BundleFacts.from_json(bundle.manifest.facts)
             tables = open_item_tables(bundle.path, facts)

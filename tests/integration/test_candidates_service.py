@@ -21,7 +21,7 @@ from recmesh.candidates.v1 import candidates_pb2, candidates_pb2_grpc
 from recmesh.common.v1 import common_pb2
 
 from meshctl.embedded_dynamodb import EmbeddedDynamodb
-from meshkit.bundles import Bundle, BundleStore
+from meshkit.bundles import Bundle, open_store
 from pipeline.trending_counts import bucket_counts
 from pipeline.trending_load import fill_store
 from services.candidates.adapters.dynamodb_client import BULK_READ_TIMEOUT_S, dynamodb_client
@@ -372,7 +372,7 @@ def test_a_bundle_that_was_published_with_a_bad_array_is_refused_by_file(tmp_pat
         shorten(directory / "Neighbours.rows.npy")
 
     now = datetime.fromtimestamp(AS_OF_S, UTC)
-    bundle = BundleStore(tmp_path / "bundles").publish(write, tables.facts.to_json(), now=now)
+    bundle = open_store(tmp_path / "bundles").publish(write, tables.facts.to_json(), now=now)
 
     said = end_of("similar", tmp_path / "bundles", tmp_path)
 

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from meshctl.train import train as train_command
-from meshkit.bundles import BundleStore
+from meshkit.bundles import open_store
 from pipeline.cuts import WINDOW_S
 from pipeline.event_log import LogError, read_event_log
 from pipeline.log_directory import Order
@@ -48,7 +48,7 @@ def without_times(world: TrainedWorld, out: Path, order: Order, users: int = 120
 
 
 def test_training_publishes_a_bundle_that_opens(trained_world: TrainedWorld) -> None:
-    bundle = BundleStore(trained_world.bundles).open()
+    bundle = open_store(trained_world.bundles).open()
 
     assert bundle == trained_world.trained.bundle
     assert {path.name for path in bundle.path.iterdir()} == {
@@ -134,7 +134,7 @@ def test_a_log_without_times_trains(
 
     assert [method.method for method in trained.report.methods] == METHODS
     assert 0 < trained.report.users <= 120
-    assert BundleStore(tmp_path / "bundles").open() == trained.bundle
+    assert open_store(tmp_path / "bundles").open() == trained.bundle
     facts = BundleFacts.from_json(trained.bundle.manifest.facts)
     assert (facts.order, facts.as_of_s) == (order, 0)
     assert facts.events == len(read_event_log(log).events) - 120  # a play of each user is held back
@@ -198,7 +198,7 @@ def test_the_command_prints_the_report_and_where_the_bundle_is(
     trained = run(str(log), "--bundles", str(tmp_path / "bundles"))
 
     assert trained.exit_code == 0, trained.output
-    version = BundleStore(tmp_path / "bundles").current()
+    version = open_store(tmp_path / "bundles").current()
     assert f"published {version} in" in trained.stdout
     for method in METHODS:
         assert method in trained.stdout

@@ -68,7 +68,7 @@ class Bundle:
 
 
 @dataclass(frozen=True, slots=True)
-class BundleStore:
+class DirectoryStore:
     """Bundles in a local directory."""
 
     root: Path
