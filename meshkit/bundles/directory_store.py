@@ -1,247 +1,212 @@
-"""Bundles: immutable, versioned directories of files behind one atomic pointer.
+"""Bundles in a local directory, or one that several machines mount.
 
 `<root>/<version>/` holds the files and `manifest.json`; `<root>/CURRENT` holds the version to
-serve. A version is written beside its place, synced, verified and renamed; then the pointer is
-moved the same way. Nothing that a server may have mapped is ever overwritten.
+serve and the one that it replaced. A version is written beside its place, synced, verified and
+renamed; then the pointer is moved the same way. Nothing that a server may have mapped is ever
+overwritten. Who moves the pointer or deletes holds a lock (`.lock`) that ends with its process;
+readers need none.
 """
 
-import hashlib
-import json
+import errno
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-POINTER = "CURRENT"
-HASH_BLOCK_BYTES = 1 << 20
-NOT_CONTENT = frozenset({"report.json"})
-"""Files left out of the content hash: reports hold timings."""
+from meshkit.bundles.errors import BundleError
+from meshkit.bundles.faults import reached
+from meshkit.bundles.manifest import MANIFEST, Manifest, is_plain_name, read_manifest, verify_files
+from meshkit.bundles.staging import PREFIX, stage, staging_directory, sweep, sync
+from meshkit.bundles.store import (
+    MAX_POINTER_BYTES,
+    POINTER,
+    Bundle,
+    Pointer,
+    Write,
+    check_version,
+    deletable,
+    moved_pointer,
+    nothing_published,
+)
 
-
-class BundleError(Exception):
-    """A bundle that cannot be used; the message names the file, the fault and the mend."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileEntry:
-    """What the manifest says of one file."""
-
-    size: int
-    """Bytes."""
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a bundle says of itself."""
-
-    format_version: int
-    version: str
-    created_at: str
-    content_sha256: str
-    """Hash over names and hashes of all content: the same input gives the same one."""
-    parent: str | None
-    """Version that was current when this one was published."""
-    files: Mapping[str, FileEntry]
-    facts: Mapping[str, Any]
-    """What the publisher adds: a JSON object that this module does not read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """A verified bundle."""
-
-    path: Path
-    manifest: Manifest
-
-    @property
-    def version(self) -> str:
-        """Name of this bundle, unique in its store."""
-        return self.manifest.version
+LOCK = ".lock"
+LOCK_WAIT_S = 10.0
+"""A lock is held for milliseconds; whoever waits longer waits for a stopped process."""
+_POLL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class DirectoryStore:
-    """Bundles in a local directory."""
+    """A `BundleStore` in the directory `root`."""
 
     root: Path
 
+    @property
+    def location(self) -> str:
+        """The directory."""
+        return str(self.root)
+
     def current(self) -> str:
-        """Return the version to serve. Raises BundleError when nothing is published."""
-        try:
-            version = (self.root / POINTER).read_text().strip()
-        except FileNotFoundError as exc:
-            raise BundleError(
-                f"{self.root} has no published bundle; `meshctl train` makes one"
-            ) from exc
-        except (OSError, UnicodeDecodeError) as exc:
-            raise BundleError(f"{self.root / POINTER} cannot be read: {exc}") from exc
-        if not _is_plain_name(version):
-            raise BundleError(f"{self.root / POINTER} does not hold a version: {version[:80]!r}")
-        return version
+        """Return the version to serve."""
+        return self.pointer().version
+
+    def pointer(self) -> Pointer:
+        """Return the version to serve and the one before."""
+        pointer = self._pointer_if_any()
+        if pointer is None:
+            raise nothing_published(self.location)
+        return pointer
+
+    def versions(self) -> list[str]:
+        """Return every published version, oldest first."""
+        found = (path for path in self.root.glob(f"*/{MANIFEST}") if path.is_file())
+        return sorted(path.parent.name for path in found if is_plain_name(path.parent.name))
 
     def open(self, version: str | None = None) -> Bundle:
-        """Return `version` (None: the current one), verified. Raises BundleError."""
-        name = version or self.current()
-        if not _is_plain_name(name):
-            raise BundleError(f"{name[:80]!r} is not a version")
+        """Return `version` (None: the current one) with every size and hash verified."""
+        name = check_version(self.current() if version is None else version)
         path = self.root / name
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         if manifest.version != name:
             raise BundleError(f"{path / MANIFEST} says it is version {manifest.version!r}")
-        _verify_files(path, manifest)
+        verify_files(path, manifest)
         return Bundle(path, manifest)
 
     def publish(
-        self, write: Callable[[Path], None], facts: Mapping[str, Any], *, now: datetime
+        self, write: Write, facts: Mapping[str, Any], *, now: datetime, promote: bool = True
     ) -> Bundle:
-        """Write a bundle and make it current.
+        """Write a bundle and, unless `promote` is false, make it current."""
+        with staging_directory(self.root) as staging:
+            pointer = self._pointer_if_any()
+            manifest = stage(
+                staging,
+                write,
+                facts,
+                now=now,
+                parent=pointer.version if pointer else None,
+                name=self._free_version,
+            )
+            self._install(staging, manifest)
+        reached("installed")
+        if promote:
+            self.promote(manifest.version)
+        return Bundle(self.root / manifest.version, manifest)
 
-        `write` fills the directory it is given with plain files. Whatever fails, the store reads
-        as before. Raises BundleError when the store cannot be written, and what `write` raises.
-        """
-        staging = self._stage()
-        try:
-            write(staging)
-            manifest = self._describe(staging, facts, now)
-            _write_manifest(staging, manifest)
-            _sync_tree(staging)
-            _verify_files(staging, manifest)
-            staging.chmod(0o755)  # mkdtemp makes it private; servers may run as someone else
-            staging.rename(self.root / manifest.version)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
-        _sync(self.root)
-        self._point_at(manifest.version)
-        path = self.root / manifest.version
-        return Bundle(path, _read_manifest(path))  # as `open` will: JSON has no tuples
+    def promote(self, version: str, *, expected: str | None = None) -> None:
+        """Move the pointer to `version`, if it is at `expected` (None: anywhere)."""
+        with self._locked():
+            pointer = self._pointer_if_any()
+            found = pointer.version if pointer else None
+            if expected is not None and found != expected:
+                raise moved_pointer(self.location, version, found)
+            self._check_published(version)
+            if found != version:
+                self._point(Pointer(version, replaced=found))
 
-    def _stage(self) -> Path:
+    def rollback(self) -> str:
+        """Serve what the pointer replaced, and return it."""
+        with self._locked():
+            pointer = self.pointer()
+            if pointer.replaced is None:
+                raise BundleError(f"{self.location}: {pointer.version} replaced nothing")
+            self._check_published(pointer.replaced)
+            self._point(Pointer(pointer.replaced, replaced=pointer.version))
+        return pointer.replaced
+
+    def gc(self, keep: int, protect: Collection[str] = ()) -> list[str]:
+        """Delete all but the newest `keep` versions, and return what was deleted."""
+        with self._locked():
+            doomed = deletable(self.versions(), self._pointer_if_any(), keep, protect)
+            # Gone in one step each: a version that can be listed is whole.
+            away = [self._move_away(version) for version in doomed]
+        for path in away:
+            shutil.rmtree(path)
+        sweep(self.root)
+        return doomed
+
+    def _pointer_if_any(self) -> Pointer | None:
+        file = self.root / POINTER
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            return Path(tempfile.mkdtemp(prefix=".staging-", dir=self.root))
+            with file.open("rb") as stream:
+                content = stream.read(MAX_POINTER_BYTES)
+        except FileNotFoundError:
+            return None
         except OSError as exc:
-            raise BundleError(f"{self.root} cannot hold bundles: {exc}") from exc
+            raise BundleError(f"{file} cannot be read: {exc}") from exc
+        return Pointer.parse(content, str(file))
 
-    def _describe(self, staging: Path, facts: Mapping[str, Any], now: datetime) -> Manifest:
-        files = {
-            path.name: FileEntry(path.stat().st_size, _sha256(path))
-            for path in sorted(staging.iterdir())
-        }
-        content = _content_sha256(files, facts)
-        return Manifest(
-            format_version=FORMAT_VERSION,
-            version=self._free_version(f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{content[:12]}"),
-            created_at=now.astimezone(UTC).isoformat(timespec="seconds"),
-            content_sha256=content,
-            parent=self.current() if (self.root / POINTER).exists() else None,
-            files=files,
-            facts=facts,
-        )
+    def _check_published(self, version: str) -> None:
+        if not (self.root / check_version(version) / MANIFEST).is_file():
+            raise BundleError(f"{self.location} has no version {version!r}")
 
-    def _free_version(self, name: str) -> str:
-        """Return `name`, or with a number where the same content was published this second."""
-        number, version = 2, name
+    def _free_version(self, wished: str) -> str:
+        """Return `wished`, or with a number where the same content was published this second."""
+        number, version = 2, wished
         while (self.root / version).exists():
-            version, number = f"{name}-{number}", number + 1
+            version, number = f"{wished}-{number}", number + 1
         return version
 
-    def _point_at(self, version: str) -> None:
-        staging = self.root / f".{POINTER}-{os.getpid()}"
-        staging.write_text(version + "\n")
-        _sync(staging)
+    def _install(self, staging: Path, manifest: Manifest) -> None:
+        try:
+            staging.rename(self.root / manifest.version)
+        except OSError as exc:
+            if exc.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise BundleError(
+                    f"{self.location}: another publisher made {manifest.version} at the same "
+                    "time; publish again"
+                ) from exc
+            raise BundleError(f"{self.root} cannot hold bundles: {exc}") from exc
+        sync(self.root)
+
+    def _point(self, pointer: Pointer) -> None:
+        # A name that `sweep` knows: whoever is killed here leaves it.
+        staging = self.root / f"{PREFIX}{POINTER}-{os.getpid()}"
+        staging.write_text(pointer.to_text())
+        sync(staging)
+        reached("pointing")
         staging.replace(self.root / POINTER)
-        _sync(self.root)
+        sync(self.root)
+        reached("pointed")
 
+    def _move_away(self, version: str) -> Path:
+        away = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self.root))
+        (self.root / version).rename(away / version)
+        return away
 
-@contextmanager
-def readable(bundle: Bundle) -> Iterator[None]:
-    """Turn what goes wrong while a bundle's files are opened into a BundleError that names it."""
-    try:
-        yield
-    except (OSError, ValueError) as exc:
-        raise BundleError(f"{bundle.path} cannot be served: {exc}") from exc
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            descriptor = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError as exc:
+            raise nothing_published(self.location) from exc
+        except OSError as exc:
+            raise BundleError(f"{self.root / LOCK} cannot be opened: {exc}") from exc
+        try:
+            self._wait_for_lock(descriptor)
+            yield
+        except OSError as exc:
+            raise BundleError(f"{self.location} cannot be changed: {exc}") from exc
+        finally:
+            os.close(descriptor)
 
-
-def _read_manifest(path: Path) -> Manifest:
-    file = path / MANIFEST
-    try:
-        fields = json.loads(file.read_text())
-        if fields["format_version"] != FORMAT_VERSION:
-            raise BundleError(
-                f"{file} has format {fields['format_version']!r}; this program reads "
-                f"{FORMAT_VERSION}"
-            )
-        files = {name: FileEntry(**entry) for name, entry in fields.pop("files").items()}
-        if not isinstance(fields["facts"], dict):
-            raise TypeError("its facts are no object")  # noqa: TRY301 - the message names the file
-        return Manifest(**fields, files=files)
-    except FileNotFoundError as exc:
-        raise BundleError(f"{file} does not exist; is {path.name!r} a published version?") from exc
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise BundleError(f"{file} is not a manifest: {exc}") from exc
-
-
-def _write_manifest(path: Path, manifest: Manifest) -> None:
-    fields = {
-        **{name: getattr(manifest, name) for name in Manifest.__slots__},
-        "files": {name: asdict(entry) for name, entry in manifest.files.items()},
-    }
-    (path / MANIFEST).write_text(
-        json.dumps(fields, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    )
-
-
-def _verify_files(path: Path, manifest: Manifest) -> None:
-    """Raise BundleError unless every file is there, plain, and as the manifest says."""
-    for name, entry in manifest.files.items():
-        file = path / name
-        if not _is_plain_name(name):
-            raise BundleError(f"{path / MANIFEST} names {name!r}, which is not a plain file name")
-        if file.is_symlink() or not file.is_file():
-            raise BundleError(f"{file} is missing or not a regular file")
-        size = file.stat().st_size
-        if size != entry.size:
-            raise BundleError(f"{file} has {size} bytes; the manifest says {entry.size}")
-        if _sha256(file) != entry.sha256:
-            raise BundleError(f"{file} is not what was published: its SHA-256 differs")
-
-
-def _content_sha256(files: Mapping[str, FileEntry], facts: Mapping[str, Any]) -> str:
-    content = {name: entry.sha256 for name, entry in files.items() if name not in NOT_CONTENT}
-    text = json.dumps({"files": content, "facts": facts}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _is_plain_name(name: str) -> bool:
-    return bool(name) and not name.startswith(".") and "/" not in name and "\0" not in name
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _sync_tree(directory: Path) -> None:
-    for path in directory.iterdir():
-        _sync(path)
-    _sync(directory)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _wait_for_lock(self, descriptor: int) -> None:
+        ends_s = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                if time.monotonic() > ends_s:
+                    raise BundleError(
+                        f"{self.root / LOCK} is held by another process for more than "
+                        f"{LOCK_WAIT_S:g} s"
+                    ) from exc
+                time.sleep(_POLL_S)
+            else:
+                return
