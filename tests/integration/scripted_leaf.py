@@ -83,13 +83,14 @@ def blow_up(message: str) -> Step:
 class ScriptedLeaf(
     candidates_pb2_grpc.CandidateServiceServicer, ranker_pb2_grpc.RankerServiceServicer
 ):
-    """Takes `step` at every call and remembers the calls."""
+    """Takes `step` at every call and remembers the calls; its health names `versions`."""
 
-    def __init__(self, default: Step) -> None:
+    def __init__(self, default: Step, *versions: str) -> None:
         self.default = default
         self.step = default
         self.calls: list[LeafCall] = []
         self.address = ""
+        self._versions = versions
         self._released = threading.Event()
 
     def Generate(  # noqa: N802  the stub names it
@@ -122,7 +123,8 @@ class ScriptedLeaf(
     def serving(self) -> Iterator["ScriptedLeaf"]:
         """Serve on loopback until the block ends."""
         checks = health.HealthServicer()
-        checks.set("", health_pb2.HealthCheckResponse.SERVING)
+        for name in ("", *self._versions):
+            checks.set(name, health_pb2.HealthCheckResponse.SERVING)
         with ThreadPoolExecutor(max_workers=16) as pool:
             server = grpc.server(pool)
             candidates_pb2_grpc.add_CandidateServiceServicer_to_server(self, server)

@@ -76,10 +76,12 @@ def whole_mesh(small_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -
     control_file = directory / "control.json"
     with ExitStack() as running:
         leaves = {
-            name: running.enter_context(ScriptedLeaf(propose(rows)).serving())
+            name: running.enter_context(ScriptedLeaf(propose(rows), small_bundle.version).serving())
             for name, rows in PROPOSED.items()
         }
-        ranker = running.enter_context(ScriptedLeaf(prefer_high_rows).serving())
+        ranker = running.enter_context(
+            ScriptedLeaf(prefer_high_rows, small_bundle.version).serving()
+        )
         settings = {
             "RECMESH_SOURCES": ",".join(f"{name}={leaf.address}" for name, leaf in leaves.items()),
             "RECMESH_RANKER": ranker.address,
