@@ -214,6 +214,20 @@ def name_a_file_outside(path: Path) -> None:
     (path / "manifest.json").write_text(json.dumps(manifest))
 
 
+def add_a_file(path: Path) -> None:
+    (path / "stray").write_bytes(b"")
+
+
+def link_the_manifest(path: Path) -> None:
+    (path / "manifest.json").rename(path.parent / "elsewhere.json")
+    (path / "manifest.json").symlink_to(path.parent / "elsewhere.json")
+
+
+def link_the_version(path: Path) -> None:
+    path.rename(path.parent / "elsewhere")
+    path.symlink_to(path.parent / "elsewhere")
+
+
 def write_manifest(text: bytes) -> Break:
     def write(path: Path) -> None:
         (path / "manifest.json").write_bytes(text)
@@ -234,7 +248,10 @@ def write_manifest(text: bytes) -> Break:
         (edit_manifest(version="another"), r"manifest\.json says it is version 'another'"),
         (edit_manifest(files=["a.npy"]), r"manifest\.json is not a manifest"),
         (edit_manifest(files={"a.npy": {"size": 12}}), r"manifest\.json is not a manifest"),
-        (edit_manifest(facts=None), r"manifest\.json is not a manifest"),
+        (edit_manifest(facts=None), r"manifest\.json is not a manifest: facts must be an object"),
+        (add_a_file, r"stray is not named in manifest\.json"),
+        (link_the_manifest, r"manifest\.json is a symbolic link"),
+        (link_the_version, r"manifest\.json is a symbolic link or in one"),
         (edit_manifest(unknown=1), r"manifest\.json is not a manifest"),
         (write_manifest(b""), r"manifest\.json is not a manifest"),
         (write_manifest(b"\xff\xfe"), r"manifest\.json is not a manifest"),
