@@ -11,11 +11,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, Protocol, TypeVar
 
-from meshkit.bundles import Bundle, BundleStore
+from meshkit.bundles import Bundle, BundleError, BundleStore
 from pipeline.cuts import Cut, Cuts, cut_log
 from pipeline.evaluate import MethodQuality, evaluate
 from pipeline.event_log import EventLog, LogError, read_event_log
 from pipeline.offline_mesh import OfflineMesh
+from pipeline.probes import write_probes
 from pipeline.tables import Tables, build_tables
 from pipeline.train_ranker import (
     MAX_GROUPS,
@@ -25,6 +26,7 @@ from pipeline.train_ranker import (
     train_ranker,
     users_of,
 )
+from pipeline.verify_bundle import verify
 from services.ranker.adapters.lightgbm_model import FILE as MODEL_FILE
 from services.ranker.adapters.lightgbm_model import LightgbmModel
 from services.ranker.domain.features import FEATURE_GROUPS, feature_names
@@ -175,19 +177,28 @@ class Course:
 def publish(
     store: BundleStore, tables: Tables, model_text: str, report: Report, *, now: datetime
 ) -> Bundle:
-    """Write tables, model and report as a bundle and make it current."""
+    """Write tables, model, report and probes as a bundle, verify it and make it current.
 
-    def write(directory: Path) -> None:
-        tables.write(directory)
-        (directory / MODEL_FILE).write_text(model_text)
-        (directory / REPORT_FILE).write_text(json.dumps(report.to_json(), indent=2) + "\n")
-
+    Raises BundleError for a bundle that does not pass: it stays in the store, never promoted.
+    """
     facts = {
         **tables.facts.to_json(),
         "feature_schema": feature_schema(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
-    return store.publish(write, facts, now=now)
+
+    def write(directory: Path) -> None:
+        tables.write(directory)
+        (directory / MODEL_FILE).write_text(model_text)
+        (directory / REPORT_FILE).write_text(json.dumps(report.to_json(), indent=2) + "\n")
+        write_probes(directory, facts)
+
+    bundle = store.publish(write, facts, now=now, promote=False)
+    verdict = verify(bundle.path)
+    if not verdict.is_sound:
+        raise BundleError(f"{bundle.version} was published but not promoted: {verdict.reason}")
+    store.promote(bundle.version)
+    return bundle
 
 
 def feature_schema() -> list[dict[str, Any]]:

@@ -1,0 +1,104 @@
+"""Verify a bundle before it serves: `python -m pipeline.verify_bundle PATH`.
+
+Sizes and hashes are the store's to check; here the bundle is asked whether what was hashed makes
+sense. First everything that reads bytes, then what opens Annoy and LightGBM, which a bad file
+crashes: so `verify` runs all of it on probation, and each check says on stderr what it is about to
+do, which is what is known of a crash.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from meshkit.bundles import MANIFEST, BundleError, Manifest, read_manifest
+from meshkit.bundles.manifest import content_sha256
+from meshkit.probation import MEMORY_LIMIT_BYTES, TIME_LIMIT_S, Verdict, on_probation
+from pipeline.array_checks import ARRAY_CHECKS, UnsoundError, check_facts, check_shapes
+from pipeline.probes import FILE as PROBES_FILE
+from pipeline.probes import ProbeError, check_answers, check_seal
+from pipeline.tables import Tables
+from services.candidates.adapters.annoy_check import check_annoy_answers, check_annoy_structure
+from services.candidates.adapters.annoy_index import FILE as ANNOY_FILE
+from services.ranker.adapters.lightgbm_model import FILE as MODEL_FILE
+from services.ranker.adapters.model_text_check import check_model_file
+from services.ranker.domain.features import feature_names
+from signals.bundle_facts import BundleFacts
+
+MODULE = "pipeline.verify_bundle"
+MEMORY_PER_BYTE = 4
+"""Address space that a bundle may ask for, per byte of its files: they are mapped and counted."""
+
+
+def verify(path: Path, *, time_limit_s: float = TIME_LIMIT_S) -> Verdict:
+    """Verify the bundle in `path` in a child process; a crash or a hang is a verdict."""
+    size = sum(file.stat().st_size for file in path.glob("*") if file.is_file())
+    return on_probation(
+        MODULE,
+        [str(path)],
+        time_limit_s=time_limit_s,
+        memory_limit_bytes=MEMORY_LIMIT_BYTES + MEMORY_PER_BYTE * size,
+    )
+
+
+def check_bundle(path: Path, say: Callable[[str], None]) -> None:
+    """Verify the bundle in this process, and `say` what comes next.
+
+    Raises BundleError, OSError and ValueError naming the file, and may crash or hang on a bad one.
+    """
+
+    def step(subject: str) -> AbstractContextManager[None]:
+        say(f"checking {subject}")
+        return _naming(subject)
+
+    with step(MANIFEST):
+        manifest = read_manifest(path)
+        _check_content(manifest)
+    with step("facts"):
+        facts = BundleFacts.from_json(manifest.facts)
+        check_facts(facts)
+    with step("arrays"):
+        tables = Tables.open(path, facts)
+        check_shapes(path, tables)
+    for check in ARRAY_CHECKS:
+        with step(check.subject):
+            check.run(tables)
+    with step(f"the nodes of {ANNOY_FILE}"):
+        check_annoy_structure(path, tables.embedding.vectors)
+    with step(f"the trees of {MODEL_FILE}"):
+        check_model_file(path, feature_names())
+    with step(f"the seal of {PROBES_FILE}"):
+        sha256s = {name: entry.sha256 for name, entry in manifest.files.items()}
+        check_seal(path, manifest.facts, sha256s)
+    with step(f"what {ANNOY_FILE} finds"):
+        check_annoy_answers(path, tables.embedding.vectors)
+    with step(f"the answers of {PROBES_FILE}"):
+        check_answers(path, manifest.facts)
+
+
+@contextmanager
+def _naming(subject: str) -> Iterator[None]:
+    """Turn any failure of a check into one that says what was checked; our own say it already."""
+    try:
+        yield
+    except (BundleError, UnsoundError, ProbeError):
+        raise
+    except Exception as exc:
+        raise ValueError(f"{subject}: {exc or type(exc).__name__}") from exc
+
+
+def _check_content(manifest: Manifest) -> None:
+    if content_sha256(manifest.files, manifest.facts) != manifest.content_sha256:
+        raise ValueError("content_sha256 is not that of the files and facts beside it")
+
+
+def main() -> None:
+    """Verify the bundle whose path is the only argument; say why not and end with status 1."""
+    try:
+        check_bundle(Path(sys.argv[1]), lambda line: print(line, file=sys.stderr, flush=True))
+    except (BundleError, ValueError) as exc:
+        sys.exit(str(exc))
+
+
+if __name__ == "__main__":
+    main()
