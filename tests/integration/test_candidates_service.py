@@ -331,6 +331,11 @@ def end_of(source: str, bundles: Path, directory: Path, **settings: str) -> str:
     return address_file.with_suffix(".errors").read_text()
 
 
+def pinned(bundle: Bundle) -> dict[str, str]:
+    """Return the settings of a process that serves this version or ends."""
+    return {"RECMESH_BUNDLE_VERSION": bundle.version}
+
+
 def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -358,7 +363,7 @@ def test_a_damaged_bundle_is_refused_by_file(
 ) -> None:
     damage(own_store.path / file)
 
-    said = end_of(source_name, own_store.path.parent, tmp_path)
+    said = end_of(source_name, own_store.path.parent, tmp_path, **pinned(own_store))
 
     assert str(own_store.path / file) in said
     assert "Traceback" not in said
@@ -374,7 +379,7 @@ def test_a_bundle_that_was_published_with_a_bad_array_is_refused_by_file(tmp_pat
     now = datetime.fromtimestamp(AS_OF_S, UTC)
     bundle = open_store(tmp_path / "bundles").publish(write, tables.facts.to_json(), now=now)
 
-    said = end_of("similar", tmp_path / "bundles", tmp_path)
+    said = end_of("similar", tmp_path / "bundles", tmp_path, **pinned(bundle))
 
     assert str(bundle.path / "Neighbours.rows.npy") in said
     assert "Traceback" not in said
