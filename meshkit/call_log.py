@@ -10,8 +10,8 @@ from meshkit.telemetry import current_ids
 class CallLog:
     """Appends a line to a file that all processes of a machine share; None records nothing.
 
-    A line is `seconds event service trace_id version`, the seconds on the machine's monotonic
-    clock. A line is written at once, so lines of several processes never mix.
+    A line is `seconds event service pid trace_id version`, the seconds on the machine's
+    monotonic clock. A line is written at once, so lines of several processes never mix.
     """
 
     def __init__(self, path: Path | None, service: str) -> None:
@@ -22,6 +22,6 @@ class CallLog:
     def note(self, event: str, version: str) -> None:
         """Record that the current span's call, if there is one, had `event` with `version`."""
         if self._file is not None:
-            trace_id = current_ids().trace_id
-            line = f"{time.monotonic():.6f} {event} {self._service} {trace_id} {version}\n"
+            at_s, trace_id = time.monotonic(), current_ids().trace_id
+            line = f"{at_s:.6f} {event} {self._service} {os.getpid()} {trace_id} {version}\n"
             os.write(self._file, line.encode())

@@ -3,18 +3,21 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import grpc
 
 from meshkit.bundles import Bundle, BundleError, BundleStore, open_store
-from meshkit.probation import on_probation
+from meshkit.probation import MEMORY_LIMIT_BYTES, Verdict, on_probation
 from meshkit.server import Health, ServerSettings, serve_sync
 from meshkit.shelf import Shelf, ShelfKeeper, ShelfSettings
 from meshkit.verifier import Verifier
 
 WAIT_S = 0.05
+MEMORY_PER_BYTE = 4
+"""Address space of a trial per byte of the bundle: its files are mapped, and copied at worst."""
 
 T = TypeVar("T")
 
@@ -27,7 +30,7 @@ class BundleSettings:
     """Location of the bundle store."""
     bundle_version: str | None = None
     """The only version to serve; unset: the store's current one, whatever it will be."""
-    verifier: str = "none"
+    verifier: str = "pipeline.verify_bundle"
     """Module that tries a bundle in a child process; `none` trusts sizes and hashes."""
     verdicts: Path | None = None
     """Directory in which the processes of a machine share verdicts; unset: each tries itself."""
@@ -43,9 +46,7 @@ class VerifiedBundles:
         module = settings.verifier
         self._verifier = None
         if module != "none":
-            self._verifier = Verifier(
-                lambda path: on_probation(module, [str(path)]), settings.verdicts
-            )
+            self._verifier = Verifier(partial(_try, module), settings.verdicts)
 
     def current(self) -> str:
         """Return the version to serve. Raises BundleError."""
@@ -57,6 +58,12 @@ class VerifiedBundles:
         if self._verifier is not None:
             self._verifier.require_sound(bundle)
         return bundle
+
+
+def _try(module: str, bundle: Bundle) -> Verdict:
+    size = sum(entry.size for entry in bundle.manifest.files.values())
+    limit = MEMORY_LIMIT_BYTES + MEMORY_PER_BYTE * size
+    return on_probation(module, [str(bundle.path)], memory_limit_bytes=limit)
 
 
 def keeper_of(

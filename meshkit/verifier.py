@@ -36,11 +36,11 @@ class Verdict(Protocol):
 class Verifier:
     """Remembers what a trial found, and shares it through a directory when given one.
 
-    `trial` is given a bundle's directory. Processes that share `directory` hold one trial
+    Processes that share `directory` hold one trial
     between them; the others wait for its verdict.
     """
 
-    def __init__(self, trial: Callable[[Path], Verdict], directory: Path | None = None) -> None:
+    def __init__(self, trial: Callable[[Bundle], Verdict], directory: Path | None = None) -> None:
         self._trial = trial
         self._directory = directory
         self._sound: set[str] = set()
@@ -56,7 +56,7 @@ class Verifier:
         self._sound.add(key)
 
     def _try(self, bundle: Bundle) -> str:
-        verdict = self._trial(bundle.path)
+        verdict = self._trial(bundle)
         return "" if verdict.is_sound else verdict.reason or "it is not sound"
 
     def _shared_reason(self, key: str, bundle: Bundle) -> str:
