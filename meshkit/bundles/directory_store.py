@@ -69,13 +69,18 @@ class DirectoryStore:
         found = (path for path in self.root.glob(f"*/{MANIFEST}") if path.is_file())
         return sorted(path.parent.name for path in found if is_plain_name(path.parent.name))
 
+    def manifest(self, version: str) -> Manifest:
+        """Return what `version` says of itself; its files are not looked at."""
+        path = self.root / check_version(version)
+        manifest = read_manifest(path)
+        if manifest.version != version:
+            raise BundleError(f"{path / MANIFEST} says it is version {manifest.version!r}")
+        return manifest
+
     def open(self, version: str | None = None) -> Bundle:
         """Return `version` (None: the current one) with every size and hash verified."""
-        name = check_version(self.current() if version is None else version)
-        path = self.root / name
-        manifest = read_manifest(path)
-        if manifest.version != name:
-            raise BundleError(f"{path / MANIFEST} says it is version {manifest.version!r}")
+        manifest = self.manifest(self.current() if version is None else version)
+        path = self.root / manifest.version
         verify_files(path, manifest)
         return Bundle(path, manifest)
 

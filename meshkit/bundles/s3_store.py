@@ -90,23 +90,18 @@ class S3Store:
         """Return every published version, oldest first."""
         return sorted(name for name, keys in self._by_version().items() if MANIFEST in keys)
 
+    def manifest(self, version: str) -> Manifest:
+        """Return what `version` says of itself; its files are not looked at."""
+        return self._read_manifest(version)[1]
+
     def open(self, version: str | None = None) -> Bundle:
         """Return `version` (None: the current one) from the cache, downloaded where it is not."""
-        name = check_version(self.current() if version is None else version)
-        where = f"{self.location}/{name}"
-        found = self._get(f"{name}/{MANIFEST}", limit=MAX_MANIFEST_BYTES)
-        if found is None:
-            raise BundleError(
-                f"{where}/{MANIFEST} does not exist; is {name!r} a published version?"
-            )
-        content, _ = found
-        manifest = parse_manifest(content, f"{where}/{MANIFEST}")
-        if manifest.version != name:
-            raise BundleError(f"{where}/{MANIFEST} says it is version {manifest.version!r}")
+        name = self.current() if version is None else version
+        content, manifest = self._read_manifest(name)
         try:
             return self.cache.fill(content, manifest, partial(self._download, name))
         except BundleError as exc:
-            raise BundleError(f"{where}: {exc}") from exc
+            raise BundleError(f"{self.location}/{name}: {exc}") from exc
 
     def publish(
         self, write: Write, facts: Mapping[str, Any], *, now: datetime, promote: bool = True
@@ -160,6 +155,17 @@ class S3Store:
             self._delete_version(version)
         self._sweep()
         return doomed
+
+    def _read_manifest(self, version: str) -> tuple[bytes, Manifest]:
+        file = f"{check_version(version)}/{MANIFEST}"
+        where = f"{self.location}/{file}"
+        found = self._get(file, limit=MAX_MANIFEST_BYTES)
+        if found is None:
+            raise BundleError(f"{where} does not exist; is {version!r} a published version?")
+        manifest = parse_manifest(found[0], where)
+        if manifest.version != version:
+            raise BundleError(f"{where} says it is version {manifest.version!r}")
+        return found[0], manifest
 
     def _pointer_if_any(self) -> tuple[Pointer | None, str | None]:
         """Return the pointer and the ETag that it was read with."""

@@ -71,6 +71,10 @@ class BundleStore(Protocol):
         """Return every published version, oldest first; within a second by name."""
         ...
 
+    def manifest(self, version: str) -> Manifest:
+        """Return what `version` says of itself; its files are not looked at."""
+        ...
+
     def open(self, version: str | None = None) -> Bundle:
         """Return `version` (None: the current one) with every size and hash verified."""
         ...

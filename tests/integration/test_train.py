@@ -11,12 +11,12 @@ from typer.testing import CliRunner, Result
 
 from meshctl.train import train as train_command
 from meshkit.bundles import open_store
+from pipeline.bundle_report import REPORT_FILE
 from pipeline.cuts import WINDOW_S
 from pipeline.event_log import LogError, read_event_log
 from pipeline.log_directory import Order
 from pipeline.metrics import METRICS
 from pipeline.synth.settings import END_S
-from pipeline.train import REPORT_FILE
 from services.ranker.adapters.lightgbm_model import LightgbmModel
 from services.ranker.domain.features import feature_names
 from signals.bundle import Histories, ItemKeys
