@@ -28,7 +28,7 @@ MAX_KEYS_CHECKED = 200_000
 """Items whose key is computed anew; one takes 1 us. Beyond it a spread sample stands for all."""
 MAX_SUM_ERROR = 1e-3
 """Of float32 shares that must sum to 1."""
-MAX_GRAM_ERROR = 1e-9
+MAX_GRAM_ERROR = 1e-11
 """Of the Gram matrix, relative to its largest entry: sums in another order differ by 1e-14."""
 BLOCK_ITEMS = 65_536
 _CONTINUATION = 0b10  # upper bits of a byte inside a UTF-8 character
@@ -158,7 +158,9 @@ def _check_texts(tables: Tables) -> None:
     rows = np.linspace(0, len(keys) - 1, min(MAX_KEYS_CHECKED, len(keys))).astype(np.int64)
     for row in rows.tolist():
         if item_key(texts.item_id(row)) != int(keys[row]):
-            raise UnsoundError(f"ItemKeys.keys: row {row} is not the key of its id in ItemTexts")
+            raise UnsoundError(
+                f"ItemKeys.keys.npy: row {row} is not the key of its id in ItemTexts"
+            )
 
 
 def _check_strings(view: str, text: NDArray[np.uint8], offsets: NDArray[np.uint64]) -> None:
@@ -172,7 +174,7 @@ def _check_strings(view: str, text: NDArray[np.uint8], offsets: NDArray[np.uint6
     try:
         text.tobytes().decode()
     except UnicodeDecodeError as exc:
-        raise UnsoundError(f"{view}.text: byte {exc.start} is not UTF-8") from exc
+        raise UnsoundError(f"{view}.text.npy: byte {exc.start} is not UTF-8") from exc
 
 
 def _check_rising(name: str, offsets: NDArray[np.uint64], end: int) -> None:
@@ -206,7 +208,7 @@ def _check_codes(name: str, codes: NDArray[np.uint32]) -> None:
 def _check_genres(name: str, codes: NDArray[np.uint16], n_genres: int) -> None:
     is_wrong = (codes >= n_genres) & (codes != NO_CODE)
     if is_wrong.any():
-        raise UnsoundError(f"{name}: holds {codes[is_wrong][0]}; there are {n_genres} genres")
+        raise UnsoundError(f"{name}.npy: holds {codes[is_wrong][0]}; there are {n_genres} genres")
 
 
 def _check_genre_names(tables: Tables) -> None:
@@ -264,7 +266,7 @@ def _check_lists(
 
     def refuse(name: str, is_wrong: NDArray[np.bool_] | np.bool_, fault: str) -> None:
         if is_wrong.any():
-            raise UnsoundError(f"{name}: the list of row {items[is_wrong.argmax()]} {fault}")
+            raise UnsoundError(f"{name}.npy: the list of row {items[is_wrong.argmax()]} {fault}")
 
     of, said = "Neighbours.rows", "Neighbours.scores"
     refuse(said, ~(np.isfinite(scores) & (scores >= 0)).all(axis=1), "has a score below 0 or none")

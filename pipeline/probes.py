@@ -85,7 +85,9 @@ def check_answers(directory: Path, facts: Mapping[str, Any]) -> None:
         for who, answer in found.items():
             fault = _difference(probe["answers"][who], answer)
             if fault:
-                raise ProbeError(f"{who} answers user {probe['user_key']} otherwise: {fault}")
+                raise ProbeError(
+                    f"{FILE}: {who} answers user {probe['user_key']} otherwise: {fault}"
+                )
 
 
 def _open(directory: Path, facts: Mapping[str, Any]) -> tuple[OfflineMesh, LightgbmModel]:

@@ -6,6 +6,7 @@ crashes: so `verify` runs all of it on probation, and each check says on stderr 
 do, which is what is known of a crash.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,9 +15,9 @@ from pathlib import Path
 from meshkit.bundles import MANIFEST, BundleError, Manifest, read_manifest
 from meshkit.bundles.manifest import content_sha256
 from meshkit.probation import MEMORY_LIMIT_BYTES, TIME_LIMIT_S, Verdict, on_probation
-from pipeline.array_checks import ARRAY_CHECKS, UnsoundError, check_facts, check_shapes
+from pipeline.array_checks import ARRAY_CHECKS, check_facts, check_shapes
 from pipeline.probes import FILE as PROBES_FILE
-from pipeline.probes import ProbeError, check_answers, check_seal
+from pipeline.probes import check_answers, check_seal
 from pipeline.tables import Tables
 from services.candidates.adapters.annoy_check import check_annoy_answers, check_annoy_structure
 from services.candidates.adapters.annoy_index import FILE as ANNOY_FILE
@@ -28,6 +29,8 @@ from signals.bundle_facts import BundleFacts
 MODULE = "pipeline.verify_bundle"
 MEMORY_PER_BYTE = 4
 """Address space that a bundle may ask for, per byte of its files: they are mapped and counted."""
+
+_FILE_NAME = re.compile(r"\.(index|json|npy|txt)\b|facts")
 
 
 def verify(path: Path, *, time_limit_s: float = TIME_LIMIT_S) -> Verdict:
@@ -63,40 +66,40 @@ def check_bundle(path: Path, say: Callable[[str], None]) -> None:
     for check in ARRAY_CHECKS:
         with step(check.subject):
             check.run(tables)
-    with step(f"the nodes of {ANNOY_FILE}"):
+    with step(f"{ANNOY_FILE}: its nodes"):
         check_annoy_structure(path, tables.embedding.vectors)
-    with step(f"the trees of {MODEL_FILE}"):
+    with step(f"{MODEL_FILE}: its trees"):
         check_model_file(path, feature_names())
-    with step(f"the seal of {PROBES_FILE}"):
+    with step(f"{PROBES_FILE}: its seal"):
         sha256s = {name: entry.sha256 for name, entry in manifest.files.items()}
         check_seal(path, manifest.facts, sha256s)
-    with step(f"what {ANNOY_FILE} finds"):
+    with step(f"{ANNOY_FILE}: what it finds"):
         check_annoy_answers(path, tables.embedding.vectors)
-    with step(f"the answers of {PROBES_FILE}"):
+    with step(f"{PROBES_FILE}: its answers"):
         check_answers(path, manifest.facts)
 
 
 @contextmanager
 def _naming(subject: str) -> Iterator[None]:
-    """Turn any failure of a check into one that says what was checked; our own say it already."""
+    """Turn a failure that names no file, as numpy's own, into one that says what was checked."""
     try:
         yield
-    except (BundleError, UnsoundError, ProbeError):
-        raise
     except Exception as exc:
-        raise ValueError(f"{subject}: {exc or type(exc).__name__}") from exc
+        if isinstance(exc, BundleError | OSError | ValueError) and _FILE_NAME.search(str(exc)):
+            raise
+        raise ValueError(f"{subject}: {type(exc).__name__}: {exc}") from exc
 
 
 def _check_content(manifest: Manifest) -> None:
     if content_sha256(manifest.files, manifest.facts) != manifest.content_sha256:
-        raise ValueError("content_sha256 is not that of the files and facts beside it")
+        raise ValueError(f"{MANIFEST}: content_sha256 is not that of its files and facts")
 
 
 def main() -> None:
     """Verify the bundle whose path is the only argument; say why not and end with status 1."""
     try:
         check_bundle(Path(sys.argv[1]), lambda line: print(line, file=sys.stderr, flush=True))
-    except (BundleError, ValueError) as exc:
+    except (BundleError, OSError, ValueError) as exc:
         sys.exit(str(exc))
 
 
