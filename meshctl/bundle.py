@@ -179,8 +179,8 @@ def _mark(version: str, pointer: Pointer | None) -> str:
 def _outline(store: BundleStore, version: str) -> tuple[str, str, str]:
     try:
         manifest = store.manifest(version)
-    except BundleError as exc:
-        return f"cannot be read: {exc}", "", ""
+    except BundleError:
+        return "cannot be read; `bundle show` says why", "", ""
     size = sum(entry.size for entry in manifest.files.values())
     return manifest.created_at, f"{size / 1e6:.1f} MB", manifest.parent or "-"
 

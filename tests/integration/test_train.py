@@ -1,6 +1,7 @@
 """Training, from a log directory to a published bundle."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -22,7 +23,7 @@ from services.ranker.domain.features import feature_names
 from signals.bundle import Histories, ItemKeys
 from signals.bundle_facts import BundleFacts
 from signals.keys import item_key
-from tests.integration.small_world import TrainedWorld, train_on
+from tests.integration.small_world import NOW, TrainedWorld, train_on
 from tests.unit.event_logs import Play, write_event_log
 
 METHODS = ["ranked", "merge order", "ann", "similar", "trending", "popularity"]
@@ -85,6 +86,7 @@ def test_the_report_compares_the_slate_with_each_of_its_parts(trained_world: Tra
         figures = [getattr(method, metric) for metric in METRICS]
         assert all(0 < figure <= 1 for figure in [*figures, method.catalogue_coverage])
         assert method.recall_20 <= method.recall_100
+        assert 0 < method.ndcg_10_ci95 < 0.5
     assert by_name["ranked"].ndcg_10 > by_name["popularity"].ndcg_10
     assert by_name["ranked"].catalogue_coverage > by_name["popularity"].catalogue_coverage
     written = json.loads((trained_world.trained.bundle.path / REPORT_FILE).read_text())
@@ -200,8 +202,32 @@ def test_the_command_prints_the_report_and_where_the_bundle_is(
     assert trained.exit_code == 0, trained.output
     version = open_store(tmp_path / "bundles").current()
     assert f"published {version} in" in trained.stdout
+    assert "promoted: it is the first bundle" in trained.stdout
     for method in METHODS:
         assert method in trained.stdout
+
+
+def test_a_bundle_that_ranks_worse_than_the_current_one_is_published_but_not_promoted(
+    trained_world: TrainedWorld, tmp_path: Path
+) -> None:
+    log = without_times(trained_world, tmp_path / "log", "position", users=40)
+    store = open_store(tmp_path / "bundles")
+    best = {"methods": [{"method": "ranked", "ndcg_10": 2.5, "ndcg_10_ci95": 0.01}]}
+
+    def write(directory: Path) -> None:
+        (directory / REPORT_FILE).write_text(json.dumps(best))
+
+    served = store.publish(write, {}, now=NOW - timedelta(days=365))
+
+    trained = run(str(log), "--bundles", str(tmp_path / "bundles"))
+
+    assert trained.exit_code == 0, trained.output
+    assert store.current() == served.version
+    (added,) = set(store.versions()) - {served.version}
+    assert store.open(added).manifest.parent == served.version
+    assert f"published {added} in" in trained.stdout
+    assert "not promoted: NDCG@10 0." in trained.stdout
+    assert f"meshctl bundle promote {added} --force" in trained.stdout
 
 
 def test_the_command_names_a_folder_that_is_no_log(tmp_path: Path) -> None:
