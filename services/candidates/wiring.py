@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import cache
 
 import grpc
 import numpy as np
@@ -90,16 +91,20 @@ def _trending(
     config: CandidatesConfig, bundle: Bundle, facts: BundleFacts, closing: ExitStack
 ) -> CandidateSource:
     clock: Clock = WallClock() if config.clock == "wall" else FixedClock(facts.as_of_s)
-    tables = TrendingTables(config.table_prefix)
-    try:
-        store = DynamodbTrendingStore.connect(config.dynamodb_endpoint, tables)
-    except TrendingStoreMisconfiguredError as exc:
-        variable = f"{PREFIX}DYNAMODB_ENDPOINT"
-        raise ConfigError(f"{variable}={config.dynamodb_endpoint or ''!r}: {exc}") from exc
+    store = _trending_store(config.dynamodb_endpoint, config.table_prefix)
     trends = closing.enter_context(
         TrendingRefresher(store, clock.now_s, refresh_s=config.trending_refresh_s)
     )
     return TrendingSource.open(bundle.path, trends)
+
+
+@cache  # a client takes some 20 MB and knows nothing of bundles
+def _trending_store(endpoint: str | None, table_prefix: str) -> DynamodbTrendingStore:
+    try:
+        return DynamodbTrendingStore.connect(endpoint, TrendingTables(table_prefix))
+    except TrendingStoreMisconfiguredError as exc:
+        variable = f"{PREFIX}DYNAMODB_ENDPOINT"
+        raise ConfigError(f"{variable}={endpoint or ''!r}: {exc}") from exc
 
 
 SOURCES: Mapping[str, Opener] = {"ann": _ann, "similar": _similar, "trending": _trending}

@@ -209,6 +209,33 @@ def test_a_source_that_hangs_is_a_timeout_and_the_answer_comes_without_it(mesh: 
     assert response.coverage.degraded
 
 
+@pytest.mark.parametrize("leaf", ["ann", "ranker"])
+def test_a_request_whose_version_a_leaf_no_longer_holds_is_made_again_whole(
+    mesh: Mesh, leaf: str
+) -> None:
+    moved = mesh.ranker if leaf == "ranker" else mesh.sources[leaf]
+
+    def refuse_once(request: Any, context: grpc.ServicerContext) -> Any:
+        moved.step = moved.default
+        return fail(grpc.StatusCode.FAILED_PRECONDITION, "not held")(request, context)
+
+    moved.step = refuse_once
+    response = mesh.recommend(request_of(page_size=3))
+
+    assert not response.coverage.degraded
+    assert mesh.rows(response) == [32, 31, 30]
+    assert [len(each.calls) for each in mesh.sources.values()] == [2, 2, 2]
+
+
+def test_a_request_is_made_again_once_only(mesh: Mesh) -> None:
+    mesh.ranker.step = fail(grpc.StatusCode.FAILED_PRECONDITION, "not held")
+
+    response = mesh.recommend(request_of(page_size=3))
+
+    assert response.coverage.degraded
+    assert len(mesh.ranker.calls) == 2
+
+
 def test_a_source_that_answers_beyond_the_limit_is_cut_there(mesh: Mesh) -> None:
     mesh.sources["ann"].step = propose([10, 11, 12] * 500)
 

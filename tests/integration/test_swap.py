@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -12,8 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from recmesh.common.v1 import status_pb2, status_pb2_grpc
 from recmesh.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 
-from meshkit.bundles import Bundle, BundleStore, open_store
-from tests.integration.meshkit_children import DEADLINE_S, Child, wait_until
+from meshkit.bundles import POINTER, Bundle, BundleStore, open_store
+from tests.integration.meshkit_children import DEADLINE_S, Child, free_port, wait_until
 from tests.integration.service_process import service, started_service
 from tests.small_bundle import AS_OF_S, publish_small_bundle
 
@@ -54,6 +55,9 @@ class Leaf:
 
     def describe(self) -> status_pb2.DescribeResponse:
         return self._status.Describe(status_pb2.DescribeRequest(), timeout=DEADLINE_S)
+
+    def serves(self, version: str) -> bool:
+        return self.describe().current_version == version
 
     def held(self) -> list[str]:
         return self._in_state(status_pb2.VERSION_STATE_HELD)
@@ -136,7 +140,7 @@ def test_a_rollback_is_followed(store: BundleStore, tmp_path: Path) -> None:
     with ranker(store, tmp_path) as leaf:
         for version in (new, old, new, old):
             store.promote(version)
-            wait_until(lambda version=version: leaf.describe().current_version == version)  # type: ignore[misc]  # mypy has no type for a default
+            wait_until(partial(leaf.serves, version))
 
         assert set(leaf.held()) == {old, new}
 
@@ -179,6 +183,31 @@ def test_a_process_that_starts_on_a_damaged_version_says_why_and_serves_the_next
         store.promote(old)
         wait_until(lambda: leaf.health("") == SERVING)
         assert leaf.rank(old).bundle_version == old
+
+
+def test_a_gateway_that_starts_on_a_damaged_version_serves_the_next_good_one(
+    store: BundleStore, tmp_path: Path
+) -> None:
+    old, new = store.versions()
+    (store.open(new).path / "manifest.json").write_text("{}")
+    (Path(store.location) / POINTER).write_text(new + "\n")
+    leaves = {
+        "RECMESH_SOURCES": f"ann=127.0.0.1:{free_port()}",
+        "RECMESH_RANKER": f"127.0.0.1:{free_port()}",
+    }
+    with (
+        started_service(tmp_path, "gateway", **settings_for(store), **leaves) as (child, address),
+        grpc.insecure_channel(address) as channel,
+    ):
+        gateway = Leaf(child, channel)
+        grpc.channel_ready_future(channel).result(DEADLINE_S)
+        wait_until(lambda: gateway.refused() == [new])
+        assert gateway.health("") == NOT_SERVING
+        assert "manifest.json" in gateway.reason()
+
+        store.promote(old)
+        wait_until(lambda: gateway.health("") == SERVING)
+        assert gateway.serves(old)
 
 
 def test_a_pinned_process_serves_its_version_whatever_is_promoted(
