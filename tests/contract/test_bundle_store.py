@@ -1,7 +1,9 @@
 """What every bundle store does: the one in a directory and the one in S3."""
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from meshkit.bundles import BundleError, BundleStore, DirectoryStore, Pointer, open_store
-from meshkit.bundles.bundle_cache import BundleCache
+from meshkit.bundles.bundle_cache import KEPT_BUNDLES, UNUSED_AFTER_S, BundleCache
 from meshkit.bundles.s3_client import s3_client
 from meshkit.bundles.s3_store import S3Store
 from tests.contract.bundle_stores import (
@@ -367,6 +369,21 @@ def test_several_readers_fill_one_cache_at_once(bucket: S3Place, tmp_path: Path)
     assert {bundle.path for bundle in opened} == {opened[0].path}
     assert opened[0].manifest == published.manifest
     assert not list((tmp_path / "shared").glob(".staging-*"))
+
+
+def test_the_cache_forgets_what_was_not_opened_lately(bucket: S3Place, tmp_path: Path) -> None:
+    store = store_at(bucket, tmp_path / "cache")
+    bundles = [publish(store, bytes([n]), now=NOW + n * HOUR) for n in range(KEPT_BUNDLES + 2)]
+    assert all(bundle.path.exists() for bundle in bundles)
+    then_s = time.time() - UNUSED_AFTER_S - 60
+    for age, bundle in enumerate(reversed(bundles)):
+        os.utime(bundle.path, (then_s - age, then_s - age))
+
+    store.open(bundles[0].version)
+
+    left = [bundle.path.exists() for bundle in bundles]
+    assert left == [True, False, False, *[True] * (KEPT_BUNDLES - 1)]
+    assert (store.open(bundles[1].version).path / "a.npy").read_bytes() == b"\x01"
 
 
 def test_a_cache_that_others_can_write_is_refused(
