@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import logging
 import socket
 from collections.abc import Collection, Sequence
 from enum import Enum, auto
@@ -14,6 +15,8 @@ from meshkit.addresses import split_address
 from meshkit.channels import MESSAGE_OPTIONS
 
 TIMEOUT_S = 1.0
+
+_log = logging.getLogger(__name__)
 
 _OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
@@ -38,6 +41,7 @@ class LeafVersions:
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = addresses
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._noted = ""
 
     async def hold(self, version: str) -> bool:
         """Tell whether every worker that can be reached holds `version`.
@@ -47,11 +51,21 @@ class LeafVersions:
         workers = await self._workers()
         await self._keep_only(workers)
         words = await asyncio.gather(*(self._ask(worker, version) for worker in workers))
-        return Word.NOT_HELD not in words
+        pairs = zip(workers, words, strict=True)
+        missing = [worker for worker, word in pairs if word is Word.NOT_HELD]
+        self._note(version, missing)
+        return not missing
 
     async def close(self) -> None:
         """Close every channel."""
         await self._keep_only(())
+
+    def _note(self, version: str, missing: Sequence[str]) -> None:
+        """Log who does not hold a version, once for as long as it is the same."""
+        text = f"version {version} is not held yet by {', '.join(missing)}"
+        if missing and text != self._noted:
+            _log.info("%s", text)
+            self._noted = text
 
     async def _workers(self) -> list[str]:
         """Return the numeric address of every worker; a host name may stand for several."""
