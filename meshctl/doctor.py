@@ -26,7 +26,7 @@ from meshctl.standard_mesh import (
     DYNAMODB_ENDPOINT,
     TABLE_PREFIX,
 )
-from meshkit.bundles import POINTER, BundleError, BundleStore
+from meshkit.bundles import POINTER, BundleError, open_store
 from services.candidates.adapters.dynamodb_client import dynamodb_client, translated_errors
 from services.candidates.adapters.trending_tables import TrendingTables
 from services.candidates.config import DEFAULT_TABLE_PREFIX
@@ -156,7 +156,7 @@ def current_bundle(machine: Machine) -> Finding:
         mend = f"publish one: meshctl train LOG_DIRECTORY --bundles {machine.bundles}"
         return Finding("bundle", "WARN", f"none in {machine.bundles} yet", mend)
     try:
-        bundle = BundleStore(machine.bundles).open()
+        bundle = open_store(machine.bundles).open()
     except BundleError as exc:
         mend = "train again, or put the version of an older bundle into " + POINTER
         return Finding("bundle", "FAIL", str(exc), mend)

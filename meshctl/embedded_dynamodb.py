@@ -1,7 +1,8 @@
 """DynamoDB without an account: moto's server as a process of its own, on loopback, in memory.
 
 `python -m meshctl.embedded_dynamodb` serves at `RECMESH_LISTEN` until it is told to end, and
-writes the address that it serves at to `RECMESH_ADDRESS_FILE`.
+writes the address that it serves at to `RECMESH_ADDRESS_FILE`. `RECMESH_EMBEDDED_SERVICE=s3` has it
+serve S3 instead, for the tests of bundle stores.
 """
 
 import ipaddress
@@ -13,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Self
+from typing import Literal, Self, cast, get_args
 
 from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -24,6 +25,8 @@ STOP_DEADLINE_S = 5.0
 """How long it may take to end before it is killed; it has nothing to save."""
 DEFAULT_LISTEN = "127.0.0.1:0"
 _POLL_S = 0.02
+
+Service = Literal["dynamodb", "s3"]
 
 
 class EmbeddedDynamodbError(Exception):
@@ -38,8 +41,13 @@ class EmbeddedDynamodb:
     """
 
     def __init__(
-        self, *, deadline_s: float = START_DEADLINE_S, log_path: Path | None = None
+        self,
+        *,
+        service: Service = "dynamodb",
+        deadline_s: float = START_DEADLINE_S,
+        log_path: Path | None = None,
     ) -> None:
+        self._service = service
         self._deadline_s = deadline_s
         self._log_path = log_path
         self._process: subprocess.Popen[bytes] | None = None
@@ -48,7 +56,7 @@ class EmbeddedDynamodb:
 
     @property
     def endpoint(self) -> str:
-        """The URL for a DynamoDB client."""
+        """The URL for a client."""
         return f"http://{self.address}"
 
     @property
@@ -93,6 +101,7 @@ class EmbeddedDynamodb:
             **os.environ,
             "RECMESH_LISTEN": DEFAULT_LISTEN,
             "RECMESH_ADDRESS_FILE": str(address_file),
+            "RECMESH_EMBEDDED_SERVICE": self._service,
         }
         with Path(self._log_path or os.devnull).open("ab") as log:
             return subprocess.Popen(  # noqa: S603 - our own module, no shell
@@ -127,7 +136,7 @@ class _QuietHandler(WSGIRequestHandler):
         """Say nothing."""
 
 
-def serve(listen: str, address_file: Path | None) -> None:
+def serve(listen: str, address_file: Path | None, service: Service = "dynamodb") -> None:
     """Serve at `listen` (`host:port`, port 0 for any) until SIGTERM or SIGINT.
 
     Only loopback is allowed, since the server asks nobody for credentials: raises
@@ -135,7 +144,7 @@ def serve(listen: str, address_file: Path | None) -> None:
     """
     host, port = _parse_listen(listen)
     # The app is made first: once the port is open the first request is answered at once.
-    app = create_backend_app("dynamodb")
+    app = create_backend_app(service)
     try:
         server = make_server(host, port, app, threaded=True, request_handler=_QuietHandler)
     except (OSError, SystemExit) as exc:
@@ -159,6 +168,12 @@ def _parse_listen(listen: str) -> tuple[str, int]:
     return host, number
 
 
+def _parse_service(name: str) -> Service:
+    if name not in get_args(Service):
+        raise EmbeddedDynamodbError(f"RECMESH_EMBEDDED_SERVICE {name!r} is not dynamodb or s3")
+    return cast("Service", name)
+
+
 def _write_address(path: Path, address: str) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_text(address + "\n", encoding="ascii")
@@ -177,6 +192,7 @@ def main() -> None:
         serve(
             os.environ.get("RECMESH_LISTEN", DEFAULT_LISTEN),
             Path(address_file) if address_file else None,
+            _parse_service(os.environ.get("RECMESH_EMBEDDED_SERVICE", "dynamodb")),
         )
     except EmbeddedDynamodbError as exc:
         sys.exit(str(exc))

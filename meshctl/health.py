@@ -8,7 +8,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 Health = Literal["SERVING", "NOT_SERVING", "UNKNOWN", "UNREACHABLE", "TIMEOUT"]
 
-_CHANNEL_OPTIONS = (
+CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     # A shared subchannel would keep its backoff from one question to the next.
     ("grpc.use_local_subchannel_pool", 1),
@@ -28,7 +28,7 @@ def health_of(address: str, *, protocol: str, timeout_s: float) -> Health:
 
 
 def _grpc_health(address: str, timeout_s: float) -> Health:
-    with grpc.insecure_channel(address, options=_CHANNEL_OPTIONS) as channel:
+    with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)

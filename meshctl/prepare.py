@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from meshkit.bundles import BundleStore, readable
+from meshkit.bundles import open_store, readable
 from pipeline.trending_counts import bucket_counts
 from pipeline.trending_load import fill_store
 from services.candidates.adapters.dynamodb_client import dynamodb_client
@@ -18,7 +18,7 @@ def prepare_dynamodb(endpoint: str, *, bundles: Path, version: str) -> None:
 
     Raises BundleError and TrendingStoreError.
     """
-    bundle = BundleStore(bundles).open(version)
+    bundle = open_store(bundles).open(version)
     with readable(bundle):
         facts = BundleFacts.from_json(bundle.manifest.facts)
         names = GenreNames.open(bundle.path).names()

@@ -1,8 +1,8 @@
 """What the local mesh consists of: one process for each part, wired over loopback."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -11,11 +11,14 @@ from meshctl.local_mesh import LocalMesh, MeshFacts
 from meshctl.mesh_member import MeshError
 from meshctl.ports import port_fault
 from meshctl.run_file import STATE_DIRECTORY
+from meshkit.shelf import DEFAULT_HOLD_S
 from services.candidates.config import DEFAULT_TABLE_PREFIX
 
 Clock = Literal["bundle", "wall"]
 
 SOURCES = ("ann", "similar", "trending")
+RANKER = "ranker"
+MAX_WORKERS = 64
 DEFAULT_PORT = 8080
 DEFAULT_BUNDLES = Path("bundles")
 DEFAULT_CONTROL_FILE = STATE_DIRECTORY / "control.json"
@@ -39,13 +42,17 @@ class MeshSettings:
 
     `prepare_dynamodb` is called with the endpoint (`http://host:port`) of the
     embedded DynamoDB before anything reads from it; never for an endpoint of
-    the caller's own. Every process serves `bundle_version`, even if another
-    becomes current while they start. `port` is the gateway's, 0 for any.
+    the caller's own. Every process follows the store's pointer, or serves
+    `bundle_version` alone. `workers` says how many processes a source or the
+    ranker has, 1 where it does not. A replaced version stays for `hold_s`.
+    `port` is the gateway's, 0 for any.
     """
 
     bundles: Path
-    bundle_version: str
     prepare_dynamodb: Callable[[str], None]
+    bundle_version: str | None = None
+    workers: Mapping[str, int] = field(default_factory=dict)
+    hold_s: float = DEFAULT_HOLD_S
     port: int = DEFAULT_PORT
     clock: Clock = "bundle"
     control_file: Path = DEFAULT_CONTROL_FILE
@@ -71,8 +78,38 @@ def standard_mesh(settings: MeshSettings, *, say: Callable[[str], None]) -> Loca
 def standard_specs(settings: MeshSettings) -> tuple[ProcessSpec, ...]:
     """Return the processes of the mesh; DynamoDB only when no endpoint is given."""
     dynamodb = () if settings.dynamodb_endpoint else (_dynamodb(settings),)
-    sources = tuple(_source(name, settings) for name in SOURCES)
-    return (*dynamodb, *sources, _ranker(settings), _gateway(settings))
+    sources = tuple(
+        _source(source, name, settings) for source in SOURCES for name in _names(source, settings)
+    )
+    rankers = tuple(
+        ProcessSpec(name=name, argv=("services.ranker",), env=_common(settings))
+        for name in _names(RANKER, settings)
+    )
+    return (*dynamodb, *sources, *rankers, _gateway(settings))
+
+
+def _names(leaf: str, settings: MeshSettings) -> tuple[str, ...]:
+    """Return the names of a leaf's processes: numbered where it has several."""
+    name = RANKER if leaf == RANKER else f"candidates-{leaf}"
+    workers = settings.workers.get(leaf, 1)
+    return (name,) if workers == 1 else tuple(f"{name}-{n}" for n in range(1, workers + 1))
+
+
+def _addresses(leaf: str, settings: MeshSettings) -> str:
+    return ";".join(f"{{{name}}}" for name in _names(leaf, settings))
+
+
+def parse_workers(text: str) -> dict[str, int]:
+    """Read `leaf=count[,leaf=count...]`. Raises MeshError naming the part at fault."""
+    workers: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        leaf, _, count = part.strip().partition("=")
+        if leaf not in (*SOURCES, RANKER):
+            raise MeshError(f"--workers {part!r}: leaves are {', '.join(SOURCES)} and {RANKER}")
+        if not count.isascii() or not count.isdigit() or not 1 <= int(count) <= MAX_WORKERS:
+            raise MeshError(f"--workers {part!r}: a leaf has 1 to {MAX_WORKERS} workers")
+        workers[leaf] = int(count)
+    return workers
 
 
 def _dynamodb(settings: MeshSettings) -> ProcessSpec:
@@ -85,29 +122,25 @@ def _dynamodb(settings: MeshSettings) -> ProcessSpec:
     )
 
 
-def _source(source: str, settings: MeshSettings) -> ProcessSpec:
+def _source(source: str, name: str, settings: MeshSettings) -> ProcessSpec:
     needs_dynamodb = source == "trending"
     is_embedded = needs_dynamodb and not settings.dynamodb_endpoint
     dynamodb = _dynamodb_env(settings) if needs_dynamodb else {}
     return ProcessSpec(
-        name=f"candidates-{source}",
+        name=name,
         argv=("services.candidates",),
         env={**_common(settings), "RECMESH_SOURCE": source, **dynamodb},
         waits_for=("dynamodb",) if is_embedded else (),
     )
 
 
-def _ranker(settings: MeshSettings) -> ProcessSpec:
-    return ProcessSpec(name="ranker", argv=("services.ranker",), env=_common(settings))
-
-
 def _gateway(settings: MeshSettings) -> ProcessSpec:
-    leaves = tuple(f"candidates-{source}" for source in SOURCES)
-    sources = ",".join(f"{source}={{candidates-{source}}}" for source in SOURCES)
+    leaves = tuple(name for leaf in (*SOURCES, RANKER) for name in _names(leaf, settings))
+    sources = ",".join(f"{source}={_addresses(source, settings)}" for source in SOURCES)
     own = {
         "RECMESH_LISTEN": f"127.0.0.1:{settings.port}",
         "RECMESH_SOURCES": sources,
-        "RECMESH_RANKER": "{ranker}",
+        "RECMESH_RANKER": _addresses(RANKER, settings),
         "RECMESH_CONTROL_FILE": str(settings.control_file.absolute()),
         "RECMESH_REFLECTION": "true",
     }
@@ -115,7 +148,7 @@ def _gateway(settings: MeshSettings) -> ProcessSpec:
         name="gateway",
         argv=("services.gateway",),
         env={**_common(settings), **own},
-        waits_for=(*leaves, "ranker"),
+        waits_for=leaves,
         is_essential=True,
     )
 
@@ -131,7 +164,10 @@ def _common(settings: MeshSettings) -> dict[str, str]:
     return {
         "RECMESH_LISTEN": _ANY_PORT,
         "RECMESH_BUNDLES": str(settings.bundles.absolute()),
-        "RECMESH_BUNDLE_VERSION": settings.bundle_version,
+        "RECMESH_BUNDLE_VERSION": settings.bundle_version or "",
+        "RECMESH_HOLD_S": str(settings.hold_s),
+        # Every process would try a new bundle for itself; here one does for all.
+        "RECMESH_VERDICTS": str((settings.state_directory / "verdicts").absolute()),
         "RECMESH_CLOCK": settings.clock,
         # The gateway's part of a stop is 4 s; servers settle 0.25 s before they drain.
         "RECMESH_DRAIN_S": "3",

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from meshctl.health import Health, health_of
 from meshctl.run_file import STATE_DIRECTORY, Run, RunFileError, RunningProcess, read_run
+from meshctl.versions import Refused, Versions, versions_of
 
 HEALTH_TIMEOUT_S = 1.0
 
@@ -28,6 +29,7 @@ class ProcessStatus:
     pid: int
     alive: bool
     health: Health
+    versions: Versions
 
 
 def status(as_json: JsonOption = False) -> None:
@@ -37,13 +39,16 @@ def status(as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(_as_object(run, statuses), indent=2))
     else:
-        Console().print(_table(run, statuses))
+        console = Console()
+        console.print(_table(run, statuses))
+        for line in _refusals(statuses):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     is_whole = run.supervisor.is_alive() and all(one.health == "SERVING" for one in statuses)
     raise typer.Exit(0 if is_whole else 1)
 
 
 def process_statuses(processes: Sequence[RunningProcess]) -> list[ProcessStatus]:
-    """Ask all processes at once; takes 1 s at most, an ended one is UNREACHABLE."""
+    """Ask all processes at once; takes 2 s at most, an ended one is UNREACHABLE."""
     with ThreadPoolExecutor(max_workers=max(1, len(processes))) as pool:
         return list(pool.map(_status_of, processes))
 
@@ -53,7 +58,8 @@ def _status_of(process: RunningProcess) -> ProcessStatus:
     # Another program may have taken the port of an ended one.
     address = process.address if is_alive else ""
     health = health_of(address, protocol=process.protocol, timeout_s=HEALTH_TIMEOUT_S)
-    return ProcessStatus(process.name, process.address, process.pid, is_alive, health)
+    versions = versions_of(address, protocol=process.protocol, timeout_s=HEALTH_TIMEOUT_S)
+    return ProcessStatus(process.name, process.address, process.pid, is_alive, health, versions)
 
 
 def _read_run_or_exit(path: Path) -> Run:
@@ -80,15 +86,33 @@ def _as_object(run: Run, statuses: Sequence[ProcessStatus]) -> dict[str, object]
 
 def _table(run: Run, statuses: Sequence[ProcessStatus]) -> Table:
     table = Table(title=_title(run), title_justify="left")
-    for heading in ("process", "address", "pid", "alive", "health"):
+    for heading in ("process", "address", "pid", "alive", "health", "serves", "also holds"):
         table.add_column(heading, justify="right" if heading == "pid" else "left")
     for one in statuses:
         colour = "green" if one.health == "SERVING" else "red"
         alive = "yes" if one.alive else "no"
         table.add_row(
-            one.name, one.address or "-", str(one.pid), alive, f"[{colour}]{one.health}[/]"
+            one.name,
+            one.address or "-",
+            str(one.pid),
+            alive,
+            f"[{colour}]{one.health}[/]",
+            one.versions.current or "-",
+            ", ".join(each for each in one.versions.held if each != one.versions.current) or "-",
         )
     return table
+
+
+def _refusals(statuses: Sequence[ProcessStatus]) -> list[str]:
+    """Return a line for each version refused and reason, with the processes that say so."""
+    by_refusal: dict[Refused, list[str]] = {}
+    for one in statuses:
+        for refused in one.versions.refused:
+            by_refusal.setdefault(refused, []).append(one.name)
+    return [
+        f"refused: {refused.version} by {', '.join(names)}: {refused.reason}"
+        for refused, names in by_refusal.items()
+    ]
 
 
 def _title(run: Run) -> str:

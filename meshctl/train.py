@@ -13,7 +13,7 @@ from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
 from meshctl.standard_mesh import DEFAULT_BUNDLES
-from meshkit.bundles import BundleError, BundleStore
+from meshkit.bundles import BundleError, open_store
 from pipeline.event_log import LogError
 from pipeline.log_directory import LogDirectoryError
 from pipeline.train import Holdout, Report, Trained
@@ -64,7 +64,7 @@ def train_with_progress(
         warnings.filterwarnings("ignore", module="implicit")
         return run_training(
             directory,
-            BundleStore(bundles),
+            open_store(bundles),
             holdout=holdout,
             seed=seed,
             now=datetime.now(UTC),
@@ -78,7 +78,18 @@ def print_report(console: Console, trained: Trained) -> None:
     console.print(report_table(report))
     for note in (report.cuts, *report.notes):
         console.print(f"  {note}", style="dim", highlight=False)
-    console.print(f"published {version} in {trained.bundle.path.parent}", highlight=False)
+    console.print(f"published {version} in {trained.location}", highlight=False)
+    promotion = trained.promotion
+    if promotion.is_allowed:
+        console.print(f"promoted: {promotion.reason}", highlight=False)
+    else:
+        console.print(
+            f"[bold]not promoted[/]: {promotion.reason}\n"
+            f"  compare: meshctl bundle diff {trained.bundle.manifest.parent} {version}\n"
+            f"  promote it anyway: meshctl bundle promote {version} --force",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def report_table(report: Report) -> Table:
@@ -88,8 +99,15 @@ def report_table(report: Report) -> Table:
     for name in ("NDCG@10", "NDCG@20", "HR@10", "recall@20", "recall@100", "covered"):
         table.add_column(name, justify="right")
     for method in report.methods:
-        name, *figures = (str(figure) for figure in method.to_json().values())
-        table.add_row(name, *(f"{float(figure):.4f}" for figure in figures))
+        others = (
+            method.ndcg_20,
+            method.hit_10,
+            method.recall_20,
+            method.recall_100,
+            method.catalogue_coverage,
+        )
+        with_interval = f"{method.ndcg_10:.4f} ±{method.ndcg_10_ci95:.4f}"
+        table.add_row(method.method, with_interval, *(f"{figure:.4f}" for figure in others))
     return table
 
 

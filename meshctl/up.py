@@ -17,9 +17,11 @@ from meshctl.standard_mesh import (
     Clock,
     MeshSettings,
     dynamodb_endpoint_from_environment,
+    parse_workers,
     standard_mesh,
 )
-from meshkit.bundles import BundleError, BundleStore
+from meshkit.bundles import BundleError, open_store
+from meshkit.shelf import DEFAULT_HOLD_S
 
 BundlesOption = Annotated[Path, typer.Option(help="Directory of published bundles.")]
 PortOption = Annotated[int, typer.Option(help="The gateway's port on 127.0.0.1; 0 for any.")]
@@ -29,6 +31,14 @@ ClockOption = Annotated[
 ControlFileOption = Annotated[
     Path, typer.Option(help="File that switches sources off; see `meshctl source`.")
 ]
+WorkersOption = Annotated[
+    str,
+    typer.Option(help="Processes of a leaf, such as ranker=2,ann=2; one where nothing is said."),
+]
+HoldOption = Annotated[
+    float,
+    typer.Option(min=0.5, max=86_400, help="Seconds that a replaced bundle stays, to go back to."),
+]
 
 
 def up(
@@ -36,11 +46,14 @@ def up(
     port: PortOption = DEFAULT_PORT,
     clock: ClockOption = "bundle",
     control_file: ControlFileOption = DEFAULT_CONTROL_FILE,
+    workers: WorkersOption = "",
+    hold_s: HoldOption = DEFAULT_HOLD_S,
 ) -> None:
     """Start the local mesh and serve until Ctrl-C.
 
     Every source, the ranker and the gateway get a process of their own, and so
     does an embedded DynamoDB unless RECMESH_DYNAMODB_ENDPOINT names another.
+    They follow the store's pointer: what is promoted is served in a moment.
     Logs are in .recmesh/logs.
     """
     console = Console(stderr=True)
@@ -48,7 +61,8 @@ def up(
         version = current_version(bundles)
         settings = MeshSettings(
             bundles=bundles,
-            bundle_version=version,
+            workers=parse_workers(workers),
+            hold_s=hold_s,
             prepare_dynamodb=partial(prepare_dynamodb, bundles=bundles, version=version),
             port=port,
             clock=clock,
@@ -66,7 +80,7 @@ def up(
 def current_version(bundles: Path) -> str:
     """Return the version that `bundles` serves, or raise MeshError."""
     try:
-        return BundleStore(bundles).current()
+        return open_store(bundles).current()
     except BundleError as exc:
         raise MeshError(f"{exc} (--bundles names another store)") from exc
 

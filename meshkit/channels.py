@@ -8,22 +8,12 @@ import grpc
 
 from meshkit.addresses import split_address
 
-# One wrong policy name breaks every call of a channel, so the names stand here only, with a test.
-# No retries yet: they multiply load just when a server has too much of it.
-SERVICE_CONFIG = json.dumps(
-    {
-        "loadBalancingConfig": [{"round_robin": {}}],
-        "healthCheckConfig": {"serviceName": ""},
-    }
-)
-
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024  # a request with 200 rows and a filter is some 10 KB
 MESSAGE_OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
 )
 CHANNEL_OPTIONS = (
-    ("grpc.service_config", SERVICE_CONFIG),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),  # the default waits 20 s for a connection attempt
     ("grpc.max_reconnect_backoff_ms", 1000),  # a restarted server is used again within about 1 s
@@ -32,13 +22,28 @@ CHANNEL_OPTIONS = (
 )
 
 
-def open_channel(addresses: Sequence[str]) -> grpc.aio.Channel:
+def open_channel(addresses: Sequence[str], health_service: str = "") -> grpc.aio.Channel:
     """Return a channel that balances over `addresses`, each `host:port`, in turn.
+
+    It uses those that report SERVING for `health_service`; empty: the process as a whole.
 
     Call it inside the running event loop. Several addresses must be numeric and of one family; a
     host name stands alone and is resolved by DNS. Raises ValueError naming the address otherwise.
     """
-    return grpc.aio.insecure_channel(_target_of(addresses), options=CHANNEL_OPTIONS)
+    config = ("grpc.service_config", service_config(health_service))
+    return grpc.aio.insecure_channel(_target_of(addresses), options=(config, *CHANNEL_OPTIONS))
+
+
+def service_config(health_service: str) -> str:
+    """Return the service config of a channel that asks for the health of `health_service`."""
+    # One wrong policy name breaks every call of a channel: names stand here only, with a test.
+    # No retries yet: they multiply load just when a server has too much of it.
+    return json.dumps(
+        {
+            "loadBalancingConfig": [{"round_robin": {}}],
+            "healthCheckConfig": {"serviceName": health_service},
+        }
+    )
 
 
 def check_target(addresses: Sequence[str]) -> None:

@@ -3,9 +3,9 @@
 Each further interceptor costs 50-90 us a call on aio, so there is one, in a sync and an aio
 form. Both are a few lines around `_Call`, which decides everything; only waiting differs.
 
-Unary-unary methods are served this way. Health, reflection and streams pass through untouched.
-Requests are decoded and answers encoded inside the span, since a fault there would otherwise
-reach the caller with its exception's text.
+Unary-unary methods are served this way. Health, reflection, status and streams pass through
+untouched. Requests are decoded and answers encoded inside the span, since a fault there would
+otherwise reach the caller with its exception's text.
 """
 
 from __future__ import annotations  # grpc's classes are generic to the type checker only
@@ -26,7 +26,8 @@ from meshkit import semconv, telemetry
 from meshkit.errors import CallerError, DependencyError, DependencyTimeout, NotReady
 from meshkit.statuses import code_of, status_code, status_of
 
-_UNTOUCHED = ("/grpc.health.", "/grpc.reflection.")
+# StatusService says why nothing is served yet, so it must answer before calls are let in.
+_UNTOUCHED = ("/grpc.health.", "/grpc.reflection.", "/recmesh.common.v1.StatusService/")
 
 # Codes that OpenTelemetry counts as the server's own failure; others are the caller's business.
 _SERVER_FAULTS = frozenset(

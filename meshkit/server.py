@@ -28,7 +28,8 @@ from types import FrameType, TracebackType
 from typing import Any, cast
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health as grpc_health
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from meshkit import addresses
@@ -74,6 +75,20 @@ class ServerSettings:
     drain_s: float = setting(default=DEFAULT_DRAIN_S, at_least=0, at_most=600)
 
 
+class Health:
+    """What a sync server's health service says of names that come and go while it serves.
+
+    `on_check` hears of every name that somebody checks. Safe between threads.
+    """
+
+    def __init__(self, on_check: Callable[[str], object] | None = None) -> None:
+        self.checks = _HealthApart(on_check or _nothing)
+
+    def set(self, name: str, is_serving: bool) -> None:
+        """Say SERVING or NOT_SERVING of `name`; without effect once the server drains."""
+        self.checks.set(name, _SERVING if is_serving else _NOT_SERVING)
+
+
 def serve_sync(
     settings: ServerSettings,
     register: Callable[[grpc.Server], None],
@@ -82,12 +97,13 @@ def serve_sync(
     warm: Callable[[], None] | None = None,
     on_ready: Callable[[str], None] | None = None,
     on_stop: Callable[[], None] | None = None,
+    health: Health | None = None,
 ) -> None:
     """Serve with threads until SIGTERM or SIGINT; call it in the main thread.
 
     `register` adds the servicers. `service_names` are the full names that health and reflection
-    know, beside "" for the process. `on_stop` runs however the function ends. Raises `ConfigError`
-    when the port or the address file cannot be had.
+    know, beside "" for the process; `health` may be told of more. `on_stop` runs however the
+    function ends. Raises `ConfigError` when the port or the address file cannot be had.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gate = CallGate(is_open=False)
@@ -97,7 +113,7 @@ def serve_sync(
         interceptor = SyncServerInterceptor(gate)
         server = grpc.server(pool, interceptors=[interceptor], options=SERVER_OPTIONS)
         address = _bind(server, settings)
-        checks = _HealthApart()
+        checks = (health or Health()).checks
         _add_standard_services(server, checks, settings, service_names)
         for name in ("", *service_names):
             checks.set(name, _NOT_SERVING)
@@ -143,7 +159,7 @@ def serve_aio(
             interceptor = AioServerInterceptor(gate)
             server = grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
             address = _bind(server, settings)
-            checks = health.aio.HealthServicer()
+            checks = grpc_health.aio.HealthServicer()
             _add_standard_services(server, checks, settings, service_names)
             for name in ("", *service_names):
                 await checks.set(name, _NOT_SERVING)
@@ -222,16 +238,18 @@ class _StopSignals:
         self.wake()
 
 
-class _HealthApart(health.HealthServicer):  # type: ignore[misc]  # its base publishes no types
+class _HealthApart(grpc_health.HealthServicer):  # type: ignore[misc]  # its base publishes no types
     """Health of a sync server that answers while every worker is busy, and holds none of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_check: Callable[[str], object]) -> None:
+        self._on_check = on_check
         pool = ThreadPoolExecutor(1, thread_name_prefix="health")
         super().__init__(experimental_non_blocking=True, experimental_thread_pool=pool)
         type(self).Check.experimental_thread_pool = pool  # type: ignore[attr-defined]  # grpc reads it off the method
 
     def Check(self, request: Any, context: Any) -> Any:  # noqa: N802  gRPC's own name
         """Answer as the library does."""
+        self._on_check(request.service)
         return super().Check(request, context)
 
 
@@ -260,7 +278,7 @@ def _add_standard_services(
 ) -> None:
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     if settings.reflection:
-        known = (*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        known = (*service_names, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(known, server)
 
 
@@ -293,7 +311,7 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def _drain_sync(
-    server: grpc.Server, checks: health.HealthServicer, gate: CallGate, drain_s: float
+    server: grpc.Server, checks: grpc_health.HealthServicer, gate: CallGate, drain_s: float
 ) -> None:
     _log.info("draining")
     checks.enter_graceful_shutdown()
@@ -305,7 +323,7 @@ def _drain_sync(
 
 
 async def _drain_aio(
-    server: grpc.aio.Server, checks: health.aio.HealthServicer, gate: CallGate, drain_s: float
+    server: grpc.aio.Server, checks: grpc_health.aio.HealthServicer, gate: CallGate, drain_s: float
 ) -> None:
     _log.info("draining")
     await checks.enter_graceful_shutdown()

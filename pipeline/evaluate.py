@@ -18,6 +18,8 @@ from signals.bundle_facts import BundleFacts
 LIST_LENGTH = 100
 """Length of every list that is measured: what recall@100 looks at."""
 COVERAGE_DEPTH = 20
+Z_95 = 1.959964
+"""Standard deviations to each side that hold 95 % of a normal distribution."""
 
 RANKED, MERGED, POPULARITY = "ranked", "merge order", "popularity"
 
@@ -38,6 +40,8 @@ class MethodQuality:
     recall_100: float
     catalogue_coverage: float
     """Share of the catalogue that stands in the first 20 of any list."""
+    ndcg_10_ci95: float
+    """Half-width of the 95 % normal interval of `ndcg_10` over users; 1 for fewer than two."""
 
     def to_json(self) -> dict[str, float | str]:
         """Return a JSON object."""
@@ -65,6 +69,7 @@ def evaluate(
         MethodQuality(
             method=method,
             catalogue_coverage=len(shown[method]) / n_items,
+            ndcg_10_ci95=half_width([quality.ndcg_10 for quality in of_method]),
             **{metric: _mean(of_method, metric) for metric in METRICS},
         )
         for method, of_method in qualities.items()
@@ -110,6 +115,13 @@ def _popular(mesh: OfflineMesh, user_key: int) -> Rows:
     played, _ = mesh.tables.histories.of(user_key)
     head = popular[: LIST_LENGTH + len(played)]
     return head[~np.isin(head, played)]
+
+
+def half_width(values: list[float]) -> float:
+    """Return the half-width of the 95 % normal interval of the mean; 1 where nothing is known."""
+    if len(values) < 2:  # noqa: PLR2004 - a spread needs two
+        return 1.0
+    return float(Z_95 * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def _mean(qualities: list[ListQuality], metric: str) -> float:

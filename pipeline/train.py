@@ -11,11 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, Protocol, TypeVar
 
-from meshkit.bundles import Bundle, BundleStore
+from meshkit.bundles import Bundle, BundleError, BundleStore
+from pipeline.bundle_report import REPORT_FILE, judge
 from pipeline.cuts import Cut, Cuts, cut_log
 from pipeline.evaluate import MethodQuality, evaluate, refuse_window
 from pipeline.event_log import EventLog, LogError, read_event_log
 from pipeline.offline_mesh import OfflineMesh
+from pipeline.probes import write_probes
+from pipeline.promotion import Promotion
 from pipeline.tables import Tables, build_tables
 from pipeline.train_ranker import (
     MAX_GROUPS,
@@ -25,11 +28,11 @@ from pipeline.train_ranker import (
     train_ranker,
     users_of,
 )
+from pipeline.verify_bundle import verify
 from services.ranker.adapters.lightgbm_model import FILE as MODEL_FILE
 from services.ranker.adapters.lightgbm_model import LightgbmModel
 from services.ranker.domain.features import FEATURE_GROUPS, feature_names
 
-REPORT_FILE = "report.json"
 LIBRARIES = ("annoy", "implicit", "lightgbm", "numpy")
 MAX_TESTED_USERS = 10_000
 
@@ -78,6 +81,10 @@ class Trained:
 
     bundle: Bundle
     report: Report
+    promotion: Promotion
+    """Whether the bundle is current now, and why."""
+    location: str
+    """The store that it was published in."""
 
 
 def train(
@@ -89,11 +96,13 @@ def train(
     now: datetime,
     progress: Progress,
 ) -> Trained:
-    """Train on a log directory and publish the bundle.
+    """Train on a log directory, publish the bundle and promote it if it is fit.
 
     The ranker learns from the training cuts and is evaluated at the test cut. What is published
-    has every table rebuilt on the whole log, or as of the test cut with a holdout. Raises LogError
-    or LogDirectoryError for a log that cannot be trained on.
+    has every table rebuilt on the whole log, or as of the test cut with a holdout. It becomes
+    current unless it ranks worse than its parent (`pipeline.promotion`). Raises LogError or
+    LogDirectoryError for a log that cannot be trained on, and BundleError when it cannot be
+    published.
     """
     with progress.step("reading the log"):
         log = read_event_log(directory)
@@ -107,8 +116,11 @@ def train(
     if holdout == "none":
         tables = course.tables_at(cuts.whole, "tables of the whole log")
     with progress.step("publishing"):
-        bundle = publish(store, tables, model_text, report, now=now)
-    return Trained(bundle, report)
+        bundle = add_bundle(store, tables, model_text, report, now=now)
+        promotion = judge(store, bundle)
+        if promotion.is_allowed:
+            store.promote(bundle.version, expected=bundle.manifest.parent)
+    return Trained(bundle, report, promotion, store.location)
 
 
 def check_holdout(holdout: Holdout, order: str) -> None:
@@ -177,19 +189,39 @@ class Course:
 def publish(
     store: BundleStore, tables: Tables, model_text: str, report: Report, *, now: datetime
 ) -> Bundle:
-    """Write tables, model and report as a bundle and make it current."""
+    """Add a bundle to the store and make it current, whatever its report says.
 
-    def write(directory: Path) -> None:
-        tables.write(directory)
-        (directory / MODEL_FILE).write_text(model_text)
-        (directory / REPORT_FILE).write_text(json.dumps(report.to_json(), indent=2) + "\n")
+    Raises BundleError for a bundle that does not pass verification.
+    """
+    bundle = add_bundle(store, tables, model_text, report, now=now)
+    store.promote(bundle.version)
+    return bundle
 
+
+def add_bundle(
+    store: BundleStore, tables: Tables, model_text: str, report: Report, *, now: datetime
+) -> Bundle:
+    """Write tables, model, report and probes as a bundle and verify it; it is not yet current.
+
+    Raises BundleError for a bundle that does not pass: it stays in the store, never promoted.
+    """
     facts = {
         **tables.facts.to_json(),
         "feature_schema": feature_schema(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
-    return store.publish(write, facts, now=now)
+
+    def write(directory: Path) -> None:
+        tables.write(directory)
+        (directory / MODEL_FILE).write_text(model_text)
+        (directory / REPORT_FILE).write_text(json.dumps(report.to_json(), indent=2) + "\n")
+        write_probes(directory, facts)
+
+    bundle = store.publish(write, facts, now=now, promote=False)
+    verdict = verify(bundle.path)
+    if not verdict.is_sound:
+        raise BundleError(f"{bundle.version} was published but not promoted: {verdict.reason}")
+    return bundle
 
 
 def feature_schema() -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
-from meshkit.bundles import Bundle, BundleStore
+from meshkit.bundles import Bundle, open_store
 from pipeline.catalogue import Catalogue
 from pipeline.event_log import EventLog, Events
 from pipeline.tables import Tables, build_tables
@@ -56,7 +56,7 @@ def publish_small_bundle(root: Path) -> Bundle:
     """Publish the tiny bundle in the store at `root` and make it current."""
     report = Report(cuts="none: a bundle for tests", users=0, methods=(), notes=())
     now = datetime.fromtimestamp(AS_OF_S, UTC)
-    return publish(BundleStore(root), small_tables(), _model_text(), report, now=now)
+    return publish(open_store(root), small_tables(), _model_text(), report, now=now)
 
 
 @cache

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from meshkit.config import setting
+from meshkit.held_server import BundleSettings
 from meshkit.server import ServerSettings
 
 DEFAULT_TABLE_PREFIX = "recmesh"
@@ -17,10 +18,6 @@ class CandidatesConfig:
 
     source: Literal["ann", "similar", "trending"]
     """Which source this process serves."""
-    bundles: Path
-    """Directory of the bundle store."""
-    bundle_version: str | None = None
-    """Version to serve; unset: the current one."""
     clock: Literal["wall", "bundle"] = "wall"
     """What now is, for trending: the machine's time, or the end of the bundle's log."""
     dynamodb_endpoint: str | None = None
@@ -29,4 +26,7 @@ class CandidatesConfig:
     """First part of the table names."""
     trending_refresh_s: float = setting(default=DEFAULT_REFRESH_S, at_least=0.1, at_most=3600)
     """Seconds between two reads of trending."""
+    call_log: Path | None = None
+    """File to record the versions of calls in; unset: none."""
+    stock: BundleSettings
     server: ServerSettings

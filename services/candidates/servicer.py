@@ -1,6 +1,6 @@
 """CandidateService: proto to domain and back."""
 
-from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -8,8 +8,10 @@ import grpc
 import numpy as np
 from recmesh.candidates.v1 import candidates_pb2, candidates_pb2_grpc
 
+from meshkit.call_log import CallLog
 from meshkit.errors import VersionNotHeld
 from meshkit.fields import FieldFaults
+from meshkit.shelf import Shelf
 from services.candidates.domain.values import Candidates, CandidateSource, Query
 from signals.limits import (
     MARKET_FAULT,
@@ -27,13 +29,16 @@ class HeldSource:
 
     source: CandidateSource
     n_items: int
+    closing: ExitStack
+    """Ends what the source keeps running."""
 
 
 class CandidateServicer(candidates_pb2_grpc.CandidateServiceServicer):
     """Answers `Generate` from the bundle versions that this process holds."""
 
-    def __init__(self, held: Mapping[str, HeldSource]) -> None:
+    def __init__(self, held: Shelf[HeldSource], call_log: CallLog) -> None:
         self._held = held
+        self._call_log = call_log
 
     def Generate(  # noqa: N802 - gRPC's own name
         self, request: candidates_pb2.GenerateRequest, _context: grpc.ServicerContext
@@ -43,9 +48,10 @@ class CandidateServicer(candidates_pb2_grpc.CandidateServiceServicer):
         if held is None:
             raise VersionNotHeld(
                 f"bundle_version {request.bundle_version[:80]!r} is not held here; "
-                f"held: {', '.join(self._held)}"
+                f"held: {', '.join(self._held.versions())}"
             )
         query = read_query(request, held.n_items)
+        self._call_log.note("served", request.bundle_version)
         return write_response(held.source.generate(query), request.bundle_version)
 
 

@@ -4,18 +4,22 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import cache
 
 import grpc
 import numpy as np
 from recmesh.candidates.v1 import candidates_pb2, candidates_pb2_grpc
+from recmesh.common.v1 import status_pb2_grpc
 
 from meshkit import telemetry
-from meshkit.bundles import Bundle, BundleStore, readable
+from meshkit.bundles import Bundle, readable
+from meshkit.call_log import CallLog
 from meshkit.clock import Clock, FixedClock, WallClock
 from meshkit.config import PREFIX, ConfigError
 from meshkit.errors import DependencyError
+from meshkit.held_server import serve_held
 from meshkit.logs import setup_logs
-from meshkit.server import serve_sync
+from meshkit.shelf import Shelf
 from services.candidates.adapters.ann_source import AnnSource
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
 from services.candidates.adapters.similar_source import SimilarSource
@@ -26,6 +30,7 @@ from services.candidates.config import CandidatesConfig
 from services.candidates.domain.trending import TrendingStoreMisconfiguredError
 from services.candidates.domain.values import CandidateSource, Query
 from services.candidates.servicer import CandidateServicer, HeldSource
+from services.status import StatusServicer
 from signals.bundle_facts import BundleFacts
 
 SERVICE = candidates_pb2.DESCRIPTOR.services_by_name["CandidateService"].full_name
@@ -37,24 +42,37 @@ Opener = Callable[[CandidatesConfig, Bundle, BundleFacts, ExitStack], CandidateS
 
 
 def serve(config: CandidatesConfig) -> None:
-    """Load the bundle and serve until told to stop. Raises BundleError and ConfigError."""
+    """Serve until told to stop. Raises ConfigError, and BundleError for a pinned version."""
     name = f"candidates-{config.source}"
     setup_logs(name)
     telemetry.setup(name, str(os.getpid()))
+    call_log = CallLog(config.call_log, name)
+
+    def register(server: grpc.Server, shelf: Shelf[HeldSource]) -> None:
+        servicer = CandidateServicer(shelf, call_log)
+        candidates_pb2_grpc.add_CandidateServiceServicer_to_server(servicer, server)
+        status_pb2_grpc.add_StatusServiceServicer_to_server(StatusServicer(shelf), server)
+
+    try:
+        serve_held(
+            config.server,
+            config.stock,
+            lambda bundle: _load(config, bundle),
+            register,
+            service_names=[SERVICE],
+            discard=lambda held: held.closing.close(),
+        )
+    finally:
+        telemetry.shutdown()
+
+
+def _load(config: CandidatesConfig, bundle: Bundle) -> HeldSource:
     with ExitStack() as closing:
-        closing.callback(telemetry.shutdown)
-        bundle = BundleStore(config.bundles).open(config.bundle_version)
         with readable(bundle):
             facts = BundleFacts.from_json(bundle.manifest.facts)
             source = SOURCES[config.source](config, bundle, facts, closing)
-        servicer = CandidateServicer({bundle.version: HeldSource(source, facts.items)})
-
-        def register(server: grpc.Server) -> None:
-            candidates_pb2_grpc.add_CandidateServiceServicer_to_server(servicer, server)
-
-        serve_sync(
-            config.server, register, service_names=[SERVICE], warm=lambda: _warm(source, facts)
-        )
+        _warm(source, facts)
+        return HeldSource(source, facts.items, closing.pop_all())
 
 
 def _ann(
@@ -73,16 +91,20 @@ def _trending(
     config: CandidatesConfig, bundle: Bundle, facts: BundleFacts, closing: ExitStack
 ) -> CandidateSource:
     clock: Clock = WallClock() if config.clock == "wall" else FixedClock(facts.as_of_s)
-    tables = TrendingTables(config.table_prefix)
-    try:
-        store = DynamodbTrendingStore.connect(config.dynamodb_endpoint, tables)
-    except TrendingStoreMisconfiguredError as exc:
-        variable = f"{PREFIX}DYNAMODB_ENDPOINT"
-        raise ConfigError(f"{variable}={config.dynamodb_endpoint or ''!r}: {exc}") from exc
+    store = _trending_store(config.dynamodb_endpoint, config.table_prefix)
     trends = closing.enter_context(
         TrendingRefresher(store, clock.now_s, refresh_s=config.trending_refresh_s)
     )
     return TrendingSource.open(bundle.path, trends)
+
+
+@cache  # a client takes some 20 MB and knows nothing of bundles
+def _trending_store(endpoint: str | None, table_prefix: str) -> DynamodbTrendingStore:
+    try:
+        return DynamodbTrendingStore.connect(endpoint, TrendingTables(table_prefix))
+    except TrendingStoreMisconfiguredError as exc:
+        variable = f"{PREFIX}DYNAMODB_ENDPOINT"
+        raise ConfigError(f"{variable}={endpoint or ''!r}: {exc}") from exc
 
 
 SOURCES: Mapping[str, Opener] = {"ann": _ann, "similar": _similar, "trending": _trending}

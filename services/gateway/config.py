@@ -7,6 +7,7 @@ from typing import Literal
 from meshkit.addresses import parse_address
 from meshkit.channels import check_target
 from meshkit.config import setting
+from meshkit.held_server import BundleSettings
 from meshkit.server import ServerSettings
 from signals.limits import MAX_SOURCES
 
@@ -57,10 +58,6 @@ class GatewayConfig:
     """Every source to ask, in the order that answers list them."""
     ranker: tuple[str, ...] = setting(parse=parse_addresses, allowed="host:port[;host:port...]")
     """The ranker's workers."""
-    bundles: Path
-    """Directory of the bundle store."""
-    bundle_version: str | None = None
-    """Version to serve; unset: the current one."""
     clock: Literal["wall", "bundle"] = "wall"
     """What now is, for ages: the machine's time, or the end of the bundle's log."""
     control_file: Path | None = None
@@ -71,4 +68,7 @@ class GatewayConfig:
     """Candidates that every source is asked for."""
     ranked: int = setting(default=DEFAULT_RANKED, at_least=1, at_most=2000)
     """Candidates that the ranker is asked to score at most."""
+    call_log: Path | None = None
+    """File to record the versions of answers in; unset: none."""
+    stock: BundleSettings
     server: ServerSettings

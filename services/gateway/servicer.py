@@ -9,10 +9,11 @@ from google.protobuf.duration_pb2 import Duration
 from recmesh.common.v1 import common_pb2
 from recmesh.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
+from meshkit.call_log import CallLog
 from meshkit.deadlines import Budget
 from meshkit.fields import FieldFaults
 from meshkit.telemetry import current_ids
-from services.gateway.domain.recommend import Recommender
+from services.gateway.domain.pins import Pins
 from services.gateway.domain.values import Answer, Ask, RankedBy, SourceAnswer
 from signals.bundle import ItemTexts
 from signals.limits import MARKET_FAULT, MAX_EXCLUDED, MAX_ID_BYTES, is_market
@@ -27,11 +28,11 @@ SURFACE_DEADLINES_S = {"home": 0.150, "batch": 5.0}
 
 
 class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
-    """Answers `Recommend` from one bundle."""
+    """Answers `Recommend`, each request from one bundle."""
 
-    def __init__(self, recommender: Recommender, texts: ItemTexts) -> None:
-        self._recommender = recommender
-        self._texts = texts
+    def __init__(self, pins: Pins, call_log: CallLog) -> None:
+        self._pins = pins
+        self._call_log = call_log
 
     async def Recommend(  # noqa: N802 - gRPC's own name
         self,
@@ -42,34 +43,10 @@ class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
         ask = read_ask(request)
         limit_s = SURFACE_DEADLINES_S[request.surface or DEFAULT_SURFACE]
         budget = Budget.start(limit_s, context.time_remaining())
-        work = asyncio.ensure_future(self._recommender.recommend(ask, budget))
-        return self._write(await asyncio.shield(work))
-
-    def _write(self, answer: Answer) -> gateway_pb2.RecommendResponse:
-        ids = current_ids()
-        return gateway_pb2.RecommendResponse(
-            recommendation_id=f"{ids.trace_id}-{ids.span_id}",
-            bundle_version=answer.bundle_version,
-            items=[
-                self._write_item(answer, row, place, score)
-                for row, place, score in zip(
-                    answer.slate.rows.tolist(),
-                    answer.slate.places.tolist(),
-                    answer.slate.scores.tolist(),
-                    strict=True,
-                )
-            ],
-            coverage=_write_coverage(answer),
-        )
-
-    def _write_item(self, answer: Answer, row: int, place: int, score: float) -> gateway_pb2.Item:
-        return gateway_pb2.Item(
-            item_id=self._texts.item_id(row),
-            score=score,
-            sources=_write_provenance(answer, place) if place >= 0 else (),
-            title=self._texts.title(row),
-            artist=self._texts.artist(row),
-        )
+        work = asyncio.ensure_future(self._pins.recommend(ask, budget))
+        answer, texts = await asyncio.shield(work)
+        self._call_log.note("answered", answer.bundle_version)
+        return write_answer(answer, texts)
 
 
 def read_ask(request: gateway_pb2.RecommendRequest) -> Ask:
@@ -113,6 +90,31 @@ def _check_ids(faults: FieldFaults, field: str, ids: list[str], limit: int) -> N
             f"{field}[{place}]",
             f"has {size} bytes; 1 to {MAX_ID_BYTES} are allowed",
         )
+
+
+def write_answer(answer: Answer, texts: ItemTexts) -> gateway_pb2.RecommendResponse:
+    """Return the answer, identified by the current span, with the texts of its bundle."""
+    ids = current_ids()
+    return gateway_pb2.RecommendResponse(
+        recommendation_id=f"{ids.trace_id}-{ids.span_id}",
+        bundle_version=answer.bundle_version,
+        items=[
+            gateway_pb2.Item(
+                item_id=texts.item_id(row),
+                score=score,
+                sources=_write_provenance(answer, place) if place >= 0 else (),
+                title=texts.title(row),
+                artist=texts.artist(row),
+            )
+            for row, place, score in zip(
+                answer.slate.rows.tolist(),
+                answer.slate.places.tolist(),
+                answer.slate.scores.tolist(),
+                strict=True,
+            )
+        ],
+        coverage=_write_coverage(answer),
+    )
 
 
 def _write_provenance(answer: Answer, place: int) -> list[gateway_pb2.Provenance]:

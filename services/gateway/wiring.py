@@ -2,42 +2,53 @@
 
 import asyncio
 import os
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
 
 import grpc
+from recmesh.common.v1 import status_pb2, status_pb2_grpc
 from recmesh.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from meshkit import telemetry
-from meshkit.bundles import Bundle, BundleStore, readable
+from meshkit.bundles import Bundle, readable
+from meshkit.call_log import CallLog
 from meshkit.channels import open_channel
 from meshkit.clock import Clock, FixedClock, WallClock
 from meshkit.deadlines import Budget
+from meshkit.held_server import keeper_of, require_servable
 from meshkit.logs import setup_logs
 from meshkit.server import serve_aio
+from meshkit.shelf import Shelf
 from services.gateway.adapters.bundle_history_store import BundleHistoryStore
 from services.gateway.adapters.control_file_switches import ControlFileSwitches
 from services.gateway.adapters.grpc_ranker_client import GrpcRankerClient
 from services.gateway.adapters.grpc_source_client import GrpcSourceClient
+from services.gateway.adapters.leaf_versions import LeafVersions
+from services.gateway.adapters.rollout import Rollout
 from services.gateway.config import GatewayConfig
 from services.gateway.domain.filters import ItemRules
+from services.gateway.domain.pins import Edition, Pins
 from services.gateway.domain.recommend import Limits, Recommender, ServedBundle
 from services.gateway.domain.values import Ask
 from services.gateway.servicer import RecommendationServicer
+from services.status import describe
 from signals.bundle import ItemKeys, ItemTexts, ItemTraits, MarketRights, Popularity
 from signals.bundle_facts import BundleFacts
 
 SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["RecommendationService"].full_name
 
+WAIT_S = 0.05
 WARM_REQUESTS = 3
 WARM_LIMIT_S = 2.0  # longer than any channel needs to connect; a dead leaf does not hold us up
 
 
 def serve(config: GatewayConfig) -> None:
-    """Load the bundle and serve until told to stop. Raises BundleError and ConfigError."""
+    """Serve until told to stop. Raises ConfigError, and BundleError for a pinned version."""
     setup_logs("gateway")
     telemetry.setup("gateway", str(os.getpid()))
-    bundle = BundleStore(config.bundles).open(config.bundle_version)
-    gateway = Gateway(config, bundle)
+    gateway = Gateway(config)
     try:
         serve_aio(
             config.server,
@@ -50,18 +61,128 @@ def serve(config: GatewayConfig) -> None:
         telemetry.shutdown()
 
 
-class Gateway:
+@dataclass(frozen=True, slots=True)
+class OpenedBundle:
+    """What the gateway itself reads of one bundle."""
+
+    served: ServedBundle
+    history: BundleHistoryStore
+    texts: ItemTexts
+    facts: BundleFacts
+
+
+class Gateway(status_pb2_grpc.StatusServiceServicer):
     """Everything that one gateway process holds, made inside its event loop."""
 
-    def __init__(self, config: GatewayConfig, bundle: Bundle) -> None:
+    def __init__(self, config: GatewayConfig) -> None:
         self._config = config
-        with readable(bundle):
-            facts = BundleFacts.from_json(bundle.manifest.facts)
-            self._n_items = facts.items
-            self._clock: Clock = (
-                WallClock() if config.clock == "wall" else FixedClock(facts.as_of_s)
-            )
-            self._bundle = ServedBundle(
+        self._call_log = CallLog(config.call_log, "gateway")
+        self._shelf = Shelf[OpenedBundle]()
+        self._keeper = keeper_of(self._shelf, config.stock, _open)
+        self._pins = Pins()
+        self._channels: dict[str, AsyncExitStack] = {}
+        self._closing = AsyncExitStack()
+        self._rollout: Rollout[OpenedBundle]
+        self._switches: ControlFileSwitches
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Start watching the switches and the leaves, and add the servicers."""
+        self._switches = ControlFileSwitches(
+            self._config.control_file, [source.name for source in self._config.sources]
+        )
+        self._run(self._switches.watch())
+        leaves = LeafVersions(
+            [
+                *(address for source in self._config.sources for address in source.addresses),
+                *self._config.ranker,
+            ]
+        )
+        self._closing.push_async_callback(leaves.close)
+        self._rollout = Rollout(
+            self._shelf,
+            leaves,
+            self._pins,
+            issue=self._issue,
+            withdraw=self._withdraw,
+            call_log=self._call_log,
+        )
+        servicer = RecommendationServicer(self._pins, self._call_log)
+        gateway_pb2_grpc.add_RecommendationServiceServicer_to_server(servicer, server)
+        status_pb2_grpc.add_StatusServiceServicer_to_server(self, server)
+
+    async def Describe(  # noqa: N802 - gRPC's own name
+        self, _request: status_pb2.DescribeRequest, _context: object
+    ) -> status_pb2.DescribeResponse:
+        """Return which versions are held, and which one requests are pinned to."""
+        pinned = self._pins.current
+        return describe(self._shelf, None if pinned is None else pinned.version)
+
+    async def warm(self) -> None:
+        """Wait for something to serve, and pin it."""
+        self._keeper.start()
+        self._closing.callback(self._keeper.close)
+        while self._keeper.waiting():
+            require_servable(self._config.stock, self._shelf)
+            await asyncio.sleep(WAIT_S)
+        await self._rollout.start()
+        self._run(self._rollout.follow(self._config.stock.shelf.poll_s))
+
+    async def close(self) -> None:
+        """Close the channels and stop watching."""
+        await self._closing.aclose()
+        for channels in self._channels.values():
+            await channels.aclose()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._closing.callback(asyncio.ensure_future(work).cancel)
+
+    async def _issue(self, opened: OpenedBundle) -> Edition:
+        """Return the edition of a bundle, its channels connected by a few requests."""
+        recommender = self._wire(opened)
+        ask = Ask("", 20, "", tuple(opened.texts.item_id(row) for row in range(5)), ())
+        for _ in range(WARM_REQUESTS):
+            await recommender.recommend(ask, Budget.start(WARM_LIMIT_S, None))
+        return Edition(recommender, opened.texts)
+
+    async def _withdraw(self, edition: Edition) -> None:
+        await self._channels.pop(edition.version).aclose()
+
+    def _wire(self, opened: OpenedBundle) -> Recommender:
+        version = opened.served.version
+        is_wall = self._config.clock == "wall"
+        clock: Clock = WallClock() if is_wall else FixedClock(opened.facts.as_of_s)
+        return Recommender(
+            bundle=opened.served,
+            history=opened.history,
+            sources={
+                source.name: GrpcSourceClient(
+                    source.name,
+                    self._open_channel(source.addresses, version),
+                    version,
+                    opened.facts.items,
+                )
+                for source in self._config.sources
+            },
+            ranker=GrpcRankerClient(self._open_channel(self._config.ranker, version), version),
+            switches=self._switches,
+            clock=clock,
+            limits=Limits(
+                candidates_per_source=self._config.candidates_per_source,
+                ranked=self._config.ranked,
+            ),
+        )
+
+    def _open_channel(self, addresses: tuple[str, ...], version: str) -> grpc.aio.Channel:
+        channel = open_channel(addresses, health_service=version)
+        channels = self._channels.setdefault(version, AsyncExitStack())
+        channels.push_async_callback(channel.close)
+        return channel
+
+
+def _open(bundle: Bundle) -> OpenedBundle:
+    with readable(bundle):
+        return OpenedBundle(
+            served=ServedBundle(
                 version=bundle.version,
                 rules=ItemRules(
                     keys=ItemKeys.open(bundle.path),
@@ -69,55 +190,8 @@ class Gateway:
                     rights=MarketRights.open(bundle.path),
                 ),
                 popular=Popularity.open(bundle.path).rows,
-            )
-            self._history = BundleHistoryStore.open(bundle.path)
-            self._texts = ItemTexts.open(bundle.path)
-        self._closing = AsyncExitStack()
-        self._recommender: Recommender | None = None
-
-    def register(self, server: grpc.aio.Server) -> None:
-        """Open the channels, start watching the switches and add the servicer."""
-        switches = ControlFileSwitches(
-            self._config.control_file, [source.name for source in self._config.sources]
-        )
-        watching = asyncio.ensure_future(switches.watch())
-        self._closing.callback(watching.cancel)
-        recommender = self._recommender = self._wire(switches)
-        servicer = RecommendationServicer(recommender, self._texts)
-        gateway_pb2_grpc.add_RecommendationServiceServicer_to_server(servicer, server)
-
-    async def warm(self) -> None:
-        """Answer a few requests before anybody asks, so that channels are connected."""
-        ask = Ask("", 20, "", tuple(self._texts.item_id(row) for row in range(5)), ())
-        for _ in range(WARM_REQUESTS):
-            if self._recommender is not None:
-                await self._recommender.recommend(ask, Budget.start(WARM_LIMIT_S, None))
-
-    async def close(self) -> None:
-        """Close the channels and stop watching."""
-        await self._closing.aclose()
-
-    def _wire(self, switches: ControlFileSwitches) -> Recommender:
-        version = self._bundle.version
-        return Recommender(
-            bundle=self._bundle,
-            history=self._history,
-            sources={
-                source.name: GrpcSourceClient(
-                    source.name, self._open_channel(source.addresses), version, self._n_items
-                )
-                for source in self._config.sources
-            },
-            ranker=GrpcRankerClient(self._open_channel(self._config.ranker), version),
-            switches=switches,
-            clock=self._clock,
-            limits=Limits(
-                candidates_per_source=self._config.candidates_per_source,
-                ranked=self._config.ranked,
             ),
+            history=BundleHistoryStore.open(bundle.path),
+            texts=ItemTexts.open(bundle.path),
+            facts=BundleFacts.from_json(bundle.manifest.facts),
         )
-
-    def _open_channel(self, addresses: tuple[str, ...]) -> grpc.aio.Channel:
-        channel = open_channel(addresses)
-        self._closing.push_async_callback(channel.close)
-        return channel

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from meshkit.held_server import BundleSettings
 from meshkit.server import ServerSettings
 
 
@@ -10,8 +11,7 @@ from meshkit.server import ServerSettings
 class RankerConfig:
     """Read once from RECMESH_* variables, named after the fields in upper case."""
 
-    bundles: Path
-    """Directory of the bundle store."""
-    bundle_version: str | None = None
-    """Version to serve; unset: the current one."""
+    call_log: Path | None = None
+    """File to record the versions of calls in; unset: none."""
+    stock: BundleSettings
     server: ServerSettings

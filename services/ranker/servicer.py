@@ -1,14 +1,16 @@
 """RankerService: proto to domain and back."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import grpc
 import numpy as np
 from recmesh.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 
+from meshkit.call_log import CallLog
 from meshkit.errors import VersionNotHeld
 from meshkit.fields import FieldFaults
+from meshkit.shelf import Shelf
 from services.ranker.domain.rank import rank
 from services.ranker.domain.values import ItemTables, RankingQuery, ScoringModel, SourceColumn
 from signals.limits import (
@@ -32,8 +34,9 @@ class HeldModel:
 class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
     """Answers `Rank` from the bundle versions that this process holds."""
 
-    def __init__(self, held: Mapping[str, HeldModel]) -> None:
+    def __init__(self, held: Shelf[HeldModel], call_log: CallLog) -> None:
         self._held = held
+        self._call_log = call_log
 
     def Rank(  # noqa: N802 - gRPC's own name
         self, request: ranker_pb2.RankRequest, _context: grpc.ServicerContext
@@ -43,9 +46,10 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
         if held is None:
             raise VersionNotHeld(
                 f"bundle_version {request.bundle_version[:80]!r} is not held here; "
-                f"held: {', '.join(self._held)}"
+                f"held: {', '.join(self._held.versions())}"
             )
         query = read_query(request, held.tables.n_items)
+        self._call_log.note("served", request.bundle_version)
         scores = rank(query, held.tables, held.model)
         return ranker_pb2.RankResponse(
             bundle_version=request.bundle_version, scores=scores.tolist()

@@ -1,16 +1,18 @@
 """Composition root of a ranker process: the only file that names concrete adapters."""
 
 import os
-from contextlib import ExitStack
 
 import grpc
 import numpy as np
+from recmesh.common.v1 import status_pb2_grpc
 from recmesh.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 
 from meshkit import telemetry
-from meshkit.bundles import BundleStore, readable
+from meshkit.bundles import Bundle, readable
+from meshkit.call_log import CallLog
+from meshkit.held_server import serve_held
 from meshkit.logs import setup_logs
-from meshkit.server import serve_sync
+from meshkit.shelf import Shelf
 from services.ranker.adapters.bundle_item_tables import open_item_tables
 from services.ranker.adapters.lightgbm_model import LightgbmModel
 from services.ranker.config import RankerConfig
@@ -18,29 +20,36 @@ from services.ranker.domain.features import feature_names
 from services.ranker.domain.rank import rank
 from services.ranker.domain.values import RankingQuery
 from services.ranker.servicer import HeldModel, RankerServicer
+from services.status import StatusServicer
 from signals.bundle_facts import BundleFacts
 
 SERVICE = ranker_pb2.DESCRIPTOR.services_by_name["RankerService"].full_name
 
 
 def serve(config: RankerConfig) -> None:
-    """Load the bundle and serve until told to stop. Raises BundleError and ConfigError."""
+    """Serve until told to stop. Raises ConfigError, and BundleError for a pinned version."""
     setup_logs("ranker")
     telemetry.setup("ranker", str(os.getpid()))
-    with ExitStack() as closing:
-        closing.callback(telemetry.shutdown)
-        bundle = BundleStore(config.bundles).open(config.bundle_version)
-        with readable(bundle):
-            facts = BundleFacts.from_json(bundle.manifest.facts)
-            tables = open_item_tables(bundle.path, facts)
-            model = LightgbmModel.open(bundle.path, feature_names())
-        held = HeldModel(tables, model)
-        servicer = RankerServicer({bundle.version: held})
+    call_log = CallLog(config.call_log, "ranker")
 
-        def register(server: grpc.Server) -> None:
-            ranker_pb2_grpc.add_RankerServiceServicer_to_server(servicer, server)
+    def register(server: grpc.Server, shelf: Shelf[HeldModel]) -> None:
+        servicer = RankerServicer(shelf, call_log)
+        ranker_pb2_grpc.add_RankerServiceServicer_to_server(servicer, server)
+        status_pb2_grpc.add_StatusServiceServicer_to_server(StatusServicer(shelf), server)
 
-        serve_sync(config.server, register, service_names=[SERVICE], warm=lambda: _warm(held))
+    try:
+        serve_held(config.server, config.stock, _load, register, service_names=[SERVICE])
+    finally:
+        telemetry.shutdown()
+
+
+def _load(bundle: Bundle) -> HeldModel:
+    with readable(bundle):
+        facts = BundleFacts.from_json(bundle.manifest.facts)
+        tables = open_item_tables(bundle.path, facts)
+        held = HeldModel(tables, LightgbmModel.open(bundle.path, feature_names()))
+    _warm(held)
+    return held
 
 
 def _warm(held: HeldModel) -> None:

@@ -58,11 +58,15 @@ def meshctl(directory: Path, *arguments: str) -> "subprocess.CompletedProcess[st
 
 
 @contextmanager
-def running_mesh(directory: Path, bundles: Path) -> Iterator[RunningMesh]:
+def running_mesh(
+    directory: Path, bundles: Path, *options: str, **settings: str
+) -> Iterator[RunningMesh]:
     """Run `meshctl up` until the block ends; it must then be gone in time."""
+    command = [sys.executable, "-m", "meshctl.app", "up", "--bundles", str(bundles), "--port", "0"]
     supervisor = subprocess.Popen(
-        [sys.executable, "-m", "meshctl.app", "up", "--bundles", str(bundles), "--port", "0"],
+        [*command, *options],
         cwd=directory,
+        env={**os.environ, **settings},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

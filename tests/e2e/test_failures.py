@@ -50,7 +50,11 @@ def test_status_says_that_every_process_serves(mesh: RunningMesh) -> None:
     ended = mesh.meshctl("status", "--json")
 
     assert ended.returncode == 0, ended.stdout
-    assert len(json.loads(ended.stdout)["processes"]) == 6
+    processes = json.loads(ended.stdout)["processes"]
+    assert len(processes) == 6
+    serving = {each["versions"]["current"] for each in processes if each["name"] != "dynamodb"}
+    assert len(serving) == 1
+    assert "" not in serving
 
 
 def test_any_leaf_can_die_and_every_answer_is_full_and_names_it(

@@ -105,13 +105,14 @@ def _handler(
 
 
 class ScriptedLeaf:
-    """Takes `step` at every call and remembers the calls."""
+    """Takes `step` at every call and remembers the calls; its health names `versions`."""
 
-    def __init__(self, default: Step) -> None:
+    def __init__(self, default: Step, *versions: str) -> None:
         self.default = default
         self.step = default
         self.calls: list[LeafCall] = []
         self.address = ""
+        self._versions = versions
         self._released = threading.Event()
 
     def hang(self, _request: Any, _context: grpc.ServicerContext) -> Any:
@@ -135,7 +136,8 @@ class ScriptedLeaf:
     def serving(self) -> Iterator["ScriptedLeaf"]:
         """Serve on loopback until the block ends."""
         checks = health.HealthServicer()
-        checks.set("", health_pb2.HealthCheckResponse.SERVING)
+        for name in ("", *self._versions):
+            checks.set(name, health_pb2.HealthCheckResponse.SERVING)
         with ThreadPoolExecutor(max_workers=16) as pool:
             server = grpc.server(pool)
             server.add_generic_rpc_handlers(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from meshkit.bundles import BundleStore
+from meshkit.bundles import open_store
 from pipeline.synth.generate import synthesise_log
 from pipeline.synth.settings import SynthSettings
 from pipeline.train import Holdout, Trained, train
@@ -49,5 +49,5 @@ def train_on(log: Path, bundles: Path, *, holdout: Holdout = "none", seed: int =
     with warnings.catch_warnings():
         # implicit warns about BLAS threads, which we limit, and about scipy's newer matrix types.
         warnings.filterwarnings("ignore", module="implicit")
-        store = BundleStore(bundles)
+        store = open_store(bundles)
         return train(log, store, holdout=holdout, seed=seed, now=NOW, progress=Quiet())

@@ -21,7 +21,7 @@ from recmesh.candidates.v1 import candidates_pb2, candidates_pb2_grpc
 from recmesh.common.v1 import common_pb2
 
 from meshctl.embedded_dynamodb import EmbeddedDynamodb
-from meshkit.bundles import Bundle, BundleStore
+from meshkit.bundles import Bundle, open_store
 from pipeline.trending_counts import bucket_counts
 from pipeline.trending_load import fill_store
 from services.candidates.adapters.dynamodb_client import BULK_READ_TIMEOUT_S, dynamodb_client
@@ -332,6 +332,11 @@ def end_of(source: str, bundles: Path, directory: Path, **settings: str) -> str:
     return address_file.with_suffix(".errors").read_text()
 
 
+def pinned(bundle: Bundle) -> dict[str, str]:
+    """Return the settings of a process that serves this version or ends."""
+    return {"RECMESH_BUNDLE_VERSION": bundle.version}
+
+
 def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -359,7 +364,7 @@ def test_a_damaged_bundle_is_refused_by_file(
 ) -> None:
     damage(own_store.path / file)
 
-    said = end_of(source_name, own_store.path.parent, tmp_path)
+    said = end_of(source_name, own_store.path.parent, tmp_path, **pinned(own_store))
 
     assert str(own_store.path / file) in said
     assert "Traceback" not in said
@@ -373,9 +378,9 @@ def test_a_bundle_that_was_published_with_a_bad_array_is_refused_by_file(tmp_pat
         shorten(directory / "Neighbours.rows.npy")
 
     now = datetime.fromtimestamp(AS_OF_S, UTC)
-    bundle = BundleStore(tmp_path / "bundles").publish(write, tables.facts.to_json(), now=now)
+    bundle = open_store(tmp_path / "bundles").publish(write, tables.facts.to_json(), now=now)
 
-    said = end_of("similar", tmp_path / "bundles", tmp_path)
+    said = end_of("similar", tmp_path / "bundles", tmp_path, **pinned(bundle))
 
     assert str(bundle.path / "Neighbours.rows.npy") in said
     assert "Traceback" not in said

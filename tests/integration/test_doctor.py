@@ -23,7 +23,7 @@ from meshctl.doctor import (
     native_part,
 )
 from meshctl.embedded_dynamodb import EmbeddedDynamodb
-from meshkit.bundles import Bundle, BundleStore
+from meshkit.bundles import Bundle, open_store
 from services.candidates.adapters.dynamodb_client import dynamodb_client
 from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
 
@@ -50,9 +50,7 @@ def a_published_bundle(tmp_path: Path) -> Bundle:
     def write(directory: Path) -> None:
         (directory / "items.bin").write_bytes(b"abc")
 
-    return BundleStore(tmp_path / "bundles").publish(
-        write, {}, now=datetime(2024, 5, 1, tzinfo=UTC)
-    )
+    return open_store(tmp_path / "bundles").publish(write, {}, now=datetime(2024, 5, 1, tzinfo=UTC))
 
 
 def verdict_and_detail(finding: Finding) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from meshctl.child_process import ProcessSpec
 from meshctl.local_mesh import LocalMesh, MeshFacts
 from meshctl.prepare import prepare_dynamodb
 from meshctl.standard_mesh import MeshSettings, standard_specs
-from meshkit.bundles import Bundle, BundleStore
+from meshkit.bundles import Bundle, open_store
 from pipeline.offline_mesh import NO_ROWS, OfflineMesh, ranking_query
 from recmesh_client import RankedBy, Recommendation, RecommendationClient, SourceStatus
 from services.gateway.domain.recommend import reorder
@@ -76,7 +76,7 @@ class ServedWorld:
 def served(
     trained_world: TrainedWorld, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServedWorld]:
-    bundle = BundleStore(trained_world.bundles).open()
+    bundle = open_store(trained_world.bundles).open()
     facts = BundleFacts.from_json(bundle.manifest.facts)
     meshes: list[LocalMesh] = []
     with recording_ranker(lambda: meshes[0].address("ranker")) as ranker:

@@ -77,10 +77,12 @@ def whole_mesh(small_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -
     control_file = directory / "control.json"
     with ExitStack() as running:
         leaves = {
-            name: running.enter_context(ScriptedLeaf(propose(rows)).serving())
+            name: running.enter_context(ScriptedLeaf(propose(rows), small_bundle.version).serving())
             for name, rows in PROPOSED.items()
         }
-        ranker = running.enter_context(ScriptedLeaf(prefer_high_rows).serving())
+        ranker = running.enter_context(
+            ScriptedLeaf(prefer_high_rows, small_bundle.version).serving()
+        )
         settings = {
             "RECMESH_SOURCES": ",".join(f"{name}={leaf.address}" for name, leaf in leaves.items()),
             "RECMESH_RANKER": ranker.address,
@@ -207,6 +209,33 @@ def test_a_source_that_hangs_is_a_timeout_and_the_answer_comes_without_it(mesh: 
     assert response.coverage.sources[1].HasField("latency")
     assert len(response.items) == 5
     assert response.coverage.degraded
+
+
+@pytest.mark.parametrize("leaf", ["ann", "ranker"])
+def test_a_request_whose_version_a_leaf_no_longer_holds_is_made_again_whole(
+    mesh: Mesh, leaf: str
+) -> None:
+    moved = mesh.ranker if leaf == "ranker" else mesh.sources[leaf]
+
+    def refuse_once(request: Any, context: grpc.ServicerContext) -> Any:
+        moved.step = moved.default
+        return fail(grpc.StatusCode.FAILED_PRECONDITION, "not held")(request, context)
+
+    moved.step = refuse_once
+    response = mesh.recommend(request_of(page_size=3))
+
+    assert not response.coverage.degraded
+    assert mesh.rows(response) == [32, 31, 30]
+    assert [len(each.calls) for each in mesh.sources.values()] == [2, 2, 2]
+
+
+def test_a_request_is_made_again_once_only(mesh: Mesh) -> None:
+    mesh.ranker.step = fail(grpc.StatusCode.FAILED_PRECONDITION, "not held")
+
+    response = mesh.recommend(request_of(page_size=3))
+
+    assert response.coverage.degraded
+    assert len(mesh.ranker.calls) == 2
 
 
 def test_a_source_that_answers_beyond_the_limit_is_cut_there(mesh: Mesh) -> None:

@@ -122,6 +122,24 @@ def test_a_server_that_is_not_serving_gets_no_calls_until_it_is(pair: tuple[Leaf
     asyncio.run(check())
 
 
+def test_a_channel_of_one_health_service_uses_the_servers_that_report_that_one(
+    pair: tuple[Leaf, Leaf],
+) -> None:
+    first, second = pair
+    for each, status in ((first, SERVING), (second, NOT_SERVING)):
+        each.report(SERVING)
+        each.checks.set("v2", status)
+    second.checks.set("v3", SERVING)
+
+    async def who(version: str) -> set[str]:
+        addresses = [each.address for each in pair]
+        async with open_channel(addresses, health_service=version) as channel:
+            return await who_answers(channel, 20)
+
+    assert asyncio.run(who("v2")) == {"a"}
+    assert asyncio.run(who("v3")) == {"b"}
+
+
 def test_health_is_checked_without_any_import_by_the_caller(pair: tuple[Leaf, Leaf]) -> None:
     serving, other = pair
     other.report(NOT_SERVING)

@@ -1,6 +1,7 @@
 """Training, from a log directory to a published bundle."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -10,21 +11,22 @@ import typer
 from typer.testing import CliRunner, Result
 
 from meshctl.train import train as train_command
-from meshkit.bundles import BundleStore
+from meshkit.bundles import open_store
+from pipeline.bundle_report import REPORT_FILE
 from pipeline.cuts import WINDOW_S, cut_log
 from pipeline.evaluate import EvaluationError
 from pipeline.event_log import LogError, read_event_log
 from pipeline.log_directory import Order
 from pipeline.metrics import METRICS
 from pipeline.synth.settings import END_S
-from pipeline.train import REPORT_FILE, Course
+from pipeline.train import Course
 from services.ranker.adapters.lightgbm_model import FILE as MODEL_FILE
 from services.ranker.adapters.lightgbm_model import LightgbmModel
 from services.ranker.domain.features import feature_names
 from signals.bundle import Histories, ItemKeys
 from signals.bundle_facts import BundleFacts
 from signals.keys import item_key
-from tests.integration.small_world import Quiet, TrainedWorld, train_on
+from tests.integration.small_world import NOW, Quiet, TrainedWorld, train_on
 from tests.unit.event_logs import Play, write_event_log
 
 METHODS = ["ranked", "merge order", "ann", "similar", "trending", "popularity"]
@@ -50,7 +52,7 @@ def without_times(world: TrainedWorld, out: Path, order: Order, users: int = 120
 
 
 def test_training_publishes_a_bundle_that_opens(trained_world: TrainedWorld) -> None:
-    bundle = BundleStore(trained_world.bundles).open()
+    bundle = open_store(trained_world.bundles).open()
 
     assert bundle == trained_world.trained.bundle
     assert {path.name for path in bundle.path.iterdir()} == {
@@ -87,6 +89,7 @@ def test_the_report_compares_the_slate_with_each_of_its_parts(trained_world: Tra
         figures = [getattr(method, metric) for metric in METRICS]
         assert all(0 < figure <= 1 for figure in [*figures, method.catalogue_coverage])
         assert method.recall_20 <= method.recall_100
+        assert 0 < method.ndcg_10_ci95 < 0.5
     assert by_name["ranked"].ndcg_10 > by_name["popularity"].ndcg_10
     assert by_name["ranked"].catalogue_coverage > by_name["popularity"].catalogue_coverage
     written = json.loads((trained_world.trained.bundle.path / REPORT_FILE).read_text())
@@ -136,7 +139,7 @@ def test_a_log_without_times_trains(
 
     assert [method.method for method in trained.report.methods] == METHODS
     assert 0 < trained.report.users <= 120
-    assert BundleStore(tmp_path / "bundles").open() == trained.bundle
+    assert open_store(tmp_path / "bundles").open() == trained.bundle
     facts = BundleFacts.from_json(trained.bundle.manifest.facts)
     assert (facts.order, facts.as_of_s) == (order, 0)
     assert facts.events == len(read_event_log(log).events) - 120  # a play of each user is held back
@@ -200,10 +203,34 @@ def test_the_command_prints_the_report_and_where_the_bundle_is(
     trained = run(str(log), "--bundles", str(tmp_path / "bundles"))
 
     assert trained.exit_code == 0, trained.output
-    version = BundleStore(tmp_path / "bundles").current()
+    version = open_store(tmp_path / "bundles").current()
     assert f"published {version} in" in trained.stdout
+    assert "promoted: it is the first bundle" in trained.stdout
     for method in METHODS:
         assert method in trained.stdout
+
+
+def test_a_bundle_that_ranks_worse_than_the_current_one_is_published_but_not_promoted(
+    trained_world: TrainedWorld, tmp_path: Path
+) -> None:
+    log = without_times(trained_world, tmp_path / "log", "position", users=40)
+    store = open_store(tmp_path / "bundles")
+    best = {"methods": [{"method": "ranked", "ndcg_10": 2.5, "ndcg_10_ci95": 0.01}]}
+
+    def write(directory: Path) -> None:
+        (directory / REPORT_FILE).write_text(json.dumps(best))
+
+    served = store.publish(write, {}, now=NOW - timedelta(days=365))
+
+    trained = run(str(log), "--bundles", str(tmp_path / "bundles"))
+
+    assert trained.exit_code == 0, trained.output
+    assert store.current() == served.version
+    (added,) = set(store.versions()) - {served.version}
+    assert store.open(added).manifest.parent == served.version
+    assert f"published {added} in" in trained.stdout
+    assert "not promoted: NDCG@10 0." in trained.stdout
+    assert f"meshctl bundle promote {added} --force" in trained.stdout
 
 
 def test_the_command_names_a_folder_that_is_no_log(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from meshkit.bundles import Bundle, BundleError, BundleStore
+from meshkit.bundles import Bundle, BundleError, DirectoryStore
 
 NOW = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 FILES: Mapping[str, bytes] = {"a.npy": b"some content", "b.txt": b"more"}
@@ -30,7 +30,7 @@ def write_files(files: Mapping[str, bytes]) -> Callable[[Path], None]:
 
 
 def publish(
-    store: BundleStore,
+    store: DirectoryStore,
     files: Mapping[str, bytes] = FILES,
     *,
     facts: Mapping[str, Any] = FACTS,
@@ -48,11 +48,11 @@ def edit_manifest(**changes: object) -> Break:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> BundleStore:
-    return BundleStore(tmp_path / "bundles")
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore(tmp_path / "bundles")
 
 
-def test_what_was_published_can_be_opened(store: BundleStore) -> None:
+def test_what_was_published_can_be_opened(store: DirectoryStore) -> None:
     published = publish(store)
 
     opened = store.open()
@@ -63,7 +63,7 @@ def test_what_was_published_can_be_opened(store: BundleStore) -> None:
     assert {name: (opened.path / name).read_bytes() for name in opened.manifest.files} == FILES
 
 
-def test_each_publication_becomes_current_and_names_its_parent(store: BundleStore) -> None:
+def test_each_publication_becomes_current_and_names_its_parent(store: DirectoryStore) -> None:
     first = publish(store)
     second = publish(store, {"a.npy": b"other"}, now=NOW + timedelta(hours=1))
 
@@ -72,7 +72,7 @@ def test_each_publication_becomes_current_and_names_its_parent(store: BundleStor
     assert store.open(first.version) == first
 
 
-def test_equal_content_has_one_hash_and_versions_of_its_own(store: BundleStore) -> None:
+def test_equal_content_has_one_hash_and_versions_of_its_own(store: DirectoryStore) -> None:
     first, again = publish(store), publish(store)
     later = publish(store, now=NOW + timedelta(days=1))
 
@@ -91,14 +91,14 @@ def test_equal_content_has_one_hash_and_versions_of_its_own(store: BundleStore) 
     ],
 )
 def test_other_content_has_another_hash(
-    store: BundleStore, files: Mapping[str, bytes], facts: Mapping[str, Any]
+    store: DirectoryStore, files: Mapping[str, bytes], facts: Mapping[str, Any]
 ) -> None:
     one, other = publish(store), publish(store, files, facts=facts)
 
     assert one.manifest.content_sha256 != other.manifest.content_sha256
 
 
-def test_a_report_is_verified_but_is_not_content(store: BundleStore) -> None:
+def test_a_report_is_verified_but_is_not_content(store: DirectoryStore) -> None:
     one = publish(store, {**FILES, "report.json": b"took 1 s"})
     other = publish(store, {**FILES, "report.json": b"took 2 s"})
 
@@ -108,7 +108,7 @@ def test_a_report_is_verified_but_is_not_content(store: BundleStore) -> None:
         store.open()
 
 
-def test_a_reader_always_finds_a_whole_current_bundle(store: BundleStore) -> None:
+def test_a_reader_always_finds_a_whole_current_bundle(store: DirectoryStore) -> None:
     publish(store)
     done = threading.Event()
     opened: list[str] = []
@@ -134,7 +134,7 @@ def test_a_reader_always_finds_a_whole_current_bundle(store: BundleStore) -> Non
 
 @pytest.mark.parametrize("failure", [RuntimeError("disk"), KeyboardInterrupt()])
 def test_a_failed_publication_leaves_the_store_as_it_was(
-    store: BundleStore, failure: BaseException
+    store: DirectoryStore, failure: BaseException
 ) -> None:
     before = publish(store)
     listing = sorted(store.root.iterdir())
@@ -150,19 +150,19 @@ def test_a_failed_publication_leaves_the_store_as_it_was(
     assert store.open() == before
 
 
-def test_a_killed_publication_leaves_the_current_bundle_in_service(store: BundleStore) -> None:
+def test_a_killed_publication_leaves_the_current_bundle_in_service(store: DirectoryStore) -> None:
     before = publish(store)
     program = f"""
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from meshkit.bundles import BundleStore
+from meshkit.bundles import DirectoryStore
 
 def write(directory):
     (directory / "half.npy").write_bytes(b"half")
     os.kill(os.getpid(), 9)
 
-BundleStore(Path({str(store.root)!r})).publish(write, {{}}, now=datetime.now(UTC))
+DirectoryStore(Path({str(store.root)!r})).publish(write, {{}}, now=datetime.now(UTC))
 """
 
     killed = subprocess.run([sys.executable, "-c", program], check=False)
@@ -176,10 +176,10 @@ def test_a_place_that_cannot_hold_bundles_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
 
     with pytest.raises(BundleError, match=str(tmp_path / "file")):
-        publish(BundleStore(tmp_path / "file"))
+        publish(DirectoryStore(tmp_path / "file"))
 
 
-def test_an_empty_store_names_the_command_that_fills_it(store: BundleStore) -> None:
+def test_an_empty_store_names_the_command_that_fills_it(store: DirectoryStore) -> None:
     with pytest.raises(BundleError, match="meshctl train"):
         store.open()
 
@@ -214,6 +214,20 @@ def name_a_file_outside(path: Path) -> None:
     (path / "manifest.json").write_text(json.dumps(manifest))
 
 
+def add_a_file(path: Path) -> None:
+    (path / "stray").write_bytes(b"")
+
+
+def link_the_manifest(path: Path) -> None:
+    (path / "manifest.json").rename(path.parent / "elsewhere.json")
+    (path / "manifest.json").symlink_to(path.parent / "elsewhere.json")
+
+
+def link_the_version(path: Path) -> None:
+    path.rename(path.parent / "elsewhere")
+    path.symlink_to(path.parent / "elsewhere")
+
+
 def write_manifest(text: bytes) -> Break:
     def write(path: Path) -> None:
         (path / "manifest.json").write_bytes(text)
@@ -234,7 +248,10 @@ def write_manifest(text: bytes) -> Break:
         (edit_manifest(version="another"), r"manifest\.json says it is version 'another'"),
         (edit_manifest(files=["a.npy"]), r"manifest\.json is not a manifest"),
         (edit_manifest(files={"a.npy": {"size": 12}}), r"manifest\.json is not a manifest"),
-        (edit_manifest(facts=None), r"manifest\.json is not a manifest"),
+        (edit_manifest(facts=None), r"manifest\.json is not a manifest: facts must be an object"),
+        (add_a_file, r"stray is not named in manifest\.json"),
+        (link_the_manifest, r"manifest\.json is a symbolic link"),
+        (link_the_version, r"manifest\.json is a symbolic link or in one"),
         (edit_manifest(unknown=1), r"manifest\.json is not a manifest"),
         (write_manifest(b""), r"manifest\.json is not a manifest"),
         (write_manifest(b"\xff\xfe"), r"manifest\.json is not a manifest"),
@@ -244,7 +261,7 @@ def write_manifest(text: bytes) -> Break:
     ],
 )
 def test_a_damaged_bundle_is_refused_and_the_file_named(
-    store: BundleStore, damage: Break, names: str
+    store: DirectoryStore, damage: Break, names: str
 ) -> None:
     damage(publish(store).path)
 
@@ -256,7 +273,7 @@ def test_a_damaged_bundle_is_refused_and_the_file_named(
     "pointer", [b"", b"\n", b"../outside", b".hidden", b"a/b", b"nul\x00", b"\xff\xfe\x00"]
 )
 def test_a_pointer_without_a_version_is_refused_and_named(
-    store: BundleStore, pointer: bytes
+    store: DirectoryStore, pointer: bytes
 ) -> None:
     publish(store)
     (store.root / "CURRENT").write_bytes(pointer)
@@ -265,7 +282,7 @@ def test_a_pointer_without_a_version_is_refused_and_named(
         store.open()
 
 
-def test_a_pointer_to_nothing_is_refused(store: BundleStore) -> None:
+def test_a_pointer_to_nothing_is_refused(store: DirectoryStore) -> None:
     publish(store)
     (store.root / "CURRENT").write_text("20200101T000000Z-0\n")
 
@@ -274,7 +291,7 @@ def test_a_pointer_to_nothing_is_refused(store: BundleStore) -> None:
 
 
 @pytest.mark.parametrize("version", ["../bundles", ".staging", "a/b"])
-def test_a_version_is_a_plain_name(store: BundleStore, version: str) -> None:
+def test_a_version_is_a_plain_name(store: DirectoryStore, version: str) -> None:
     publish(store)
 
     with pytest.raises(BundleError, match="is not a version"):

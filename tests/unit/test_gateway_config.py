@@ -1,7 +1,6 @@
 """Settings of the gateway: read whole, or refused by the variable's name."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
@@ -35,8 +34,8 @@ def test_the_ranker_may_have_several_addresses() -> None:
 def test_without_more_words_the_current_bundle_is_served_by_the_wall_clock() -> None:
     config = read()
 
-    assert config.bundles == Path("/bundles")
-    assert config.bundle_version is None
+    assert config.stock.bundles == "/bundles"
+    assert config.stock.bundle_version is None
     assert config.clock == "wall"
     assert config.control_file is None
 

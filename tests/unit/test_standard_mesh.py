@@ -1,13 +1,14 @@
 """What the local mesh consists of."""
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from meshctl.child_process import ProcessSpec
 from meshctl.mesh_member import MeshError
-from meshctl.standard_mesh import MeshSettings, standard_mesh, standard_specs
+from meshctl.standard_mesh import MeshSettings, parse_workers, standard_mesh, standard_specs
 from services.candidates.config import DEFAULT_TABLE_PREFIX
 
 
@@ -87,3 +88,36 @@ def test_a_taken_port_is_refused_before_anything_starts() -> None:
 
         with pytest.raises(MeshError, match=rf"port {port} cannot be used.*--port"):
             standard_mesh(settings(port=port), say=lambda _: None)
+
+
+def test_several_workers_of_a_leaf_are_processes_that_the_gateway_balances_over() -> None:
+    specs = by_name(replace(settings(), workers={"ann": 2, "ranker": 3}))
+
+    gateway = specs["gateway"]
+    assert gateway.env["RECMESH_SOURCES"].startswith(
+        "ann={candidates-ann-1};{candidates-ann-2},similar={candidates-similar},"
+    )
+    assert gateway.env["RECMESH_RANKER"] == "{ranker-1};{ranker-2};{ranker-3}"
+    assert {"candidates-ann-1", "candidates-ann-2", "ranker-3"} < set(gateway.waits_for)
+    assert set(gateway.waits_for) < set(specs)
+    assert specs["candidates-ann-2"].env["RECMESH_SOURCE"] == "ann"
+
+
+def test_processes_follow_the_pointer_unless_a_version_is_named() -> None:
+    following = by_name(replace(settings(), bundle_version=None, hold_s=5.0))["ranker"]
+    pinned = by_name(settings())["ranker"]
+
+    assert following.env["RECMESH_BUNDLE_VERSION"] == ""
+    assert following.env["RECMESH_HOLD_S"] == "5.0"
+    assert pinned.env["RECMESH_BUNDLE_VERSION"] == "v1"
+
+
+def test_workers_are_read_by_leaf() -> None:
+    assert parse_workers("") == {}
+    assert parse_workers("ranker=2, ann=16") == {"ranker": 2, "ann": 16}
+
+
+@pytest.mark.parametrize("text", ["gateway=2", "ann", "ann=", "ann=0", "ann=65", "ann=-1", "ann=٢"])
+def test_workers_that_cannot_be_are_refused_by_name(text: str) -> None:
+    with pytest.raises(MeshError, match=text.partition("=")[0]):
+        parse_workers(text)

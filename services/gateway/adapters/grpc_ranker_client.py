@@ -1,6 +1,7 @@
 """The ranker over gRPC: scores, or that there are none."""
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import grpc
@@ -33,7 +34,8 @@ class GrpcRankerClient:
         try:
             response = await self._rank(request, timeout=timeout_s, metadata=inject())
         except grpc.aio.AioRpcError as exc:
-            return self._failed(exc.code().name, time.monotonic() - started_s)
+            answer = self._failed(exc.code().name, time.monotonic() - started_s)
+            return replace(answer, has_moved=exc.code() is grpc.StatusCode.FAILED_PRECONDITION)
         latency_s = time.monotonic() - started_s
         if response is None:  # what grpc.aio makes of bytes that it cannot decode
             return self._failed("its answer cannot be decoded", latency_s)

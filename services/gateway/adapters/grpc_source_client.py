@@ -1,6 +1,7 @@
 """A source over gRPC: what it answers, or the status of why it does not."""
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import grpc
@@ -53,7 +54,8 @@ class GrpcSourceClient:
         except grpc.aio.AioRpcError as exc:
             self._log.note(exc.code().name)
             status = _STATUS.get(exc.code(), SourceStatus.ERROR)
-            return no_answer(self._source, status, time.monotonic() - started_s)
+            answer = no_answer(self._source, status, time.monotonic() - started_s)
+            return replace(answer, has_moved=exc.code() is grpc.StatusCode.FAILED_PRECONDITION)
         latency_s = time.monotonic() - started_s
         if response is None:  # what grpc.aio makes of bytes that it cannot decode
             self._log.note("its answer cannot be decoded")

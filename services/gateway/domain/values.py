@@ -78,6 +78,8 @@ class SourceAnswer:
     """float32 [k], finite."""
     latency_s: float | None = None
     data_age_s: float | None = None
+    has_moved: bool = False
+    """It no longer holds the version that it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,8 @@ class RankerAnswer:
     failed: bool
     """Asked, or meant to be asked, and no scores came."""
     latency_s: float | None = None
+    has_moved: bool = False
+    """It no longer holds the version that it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,11 @@ class Answer:
     def ranked_by(self) -> RankedBy:
         """What ordered the slate."""
         return RankedBy.FALLBACK if self.ranker.scores is None else RankedBy.MODEL
+
+    @property
+    def version_moved(self) -> bool:
+        """A leaf no longer holds this answer's version: another version may answer in full."""
+        return self.ranker.has_moved or any(source.has_moved for source in self.sources)
 
     @property
     def is_degraded(self) -> bool:
