@@ -10,7 +10,7 @@ from typing import TypeVar
 import grpc
 
 from meshkit.bundles import Bundle, BundleError, BundleStore, open_store
-from meshkit.probation import MEMORY_LIMIT_BYTES, Verdict, on_probation
+from meshkit.probation import MEMORY_LIMIT_BYTES, TIME_LIMIT_S, Verdict, on_probation
 from meshkit.server import Health, ServerSettings, serve_sync
 from meshkit.shelf import Shelf, ShelfKeeper, ShelfSettings
 from meshkit.verifier import Verifier
@@ -18,6 +18,8 @@ from meshkit.verifier import Verifier
 WAIT_S = 0.05
 MEMORY_PER_BYTE = 4
 """Address space of a trial per byte of the bundle: its files are mapped, and copied at worst."""
+LEAST_BYTES_PER_S = 20e6
+"""What a trial gets through on a busy machine."""
 
 T = TypeVar("T")
 
@@ -62,8 +64,12 @@ class VerifiedBundles:
 
 def _try(module: str, bundle: Bundle) -> Verdict:
     size = sum(entry.size for entry in bundle.manifest.files.values())
-    limit = MEMORY_LIMIT_BYTES + MEMORY_PER_BYTE * size
-    return on_probation(module, [str(bundle.path)], memory_limit_bytes=limit)
+    return on_probation(
+        module,
+        [str(bundle.path)],
+        time_limit_s=TIME_LIMIT_S + size / LEAST_BYTES_PER_S,
+        memory_limit_bytes=MEMORY_LIMIT_BYTES + MEMORY_PER_BYTE * size,
+    )
 
 
 def keeper_of(
