@@ -31,7 +31,7 @@ demo: setup ## Train on a synthetic music world, serve it, ask it, stop it.
 	@$(BIN)/meshctl demo
 
 test: setup ## Run the tests.
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: format-check lint typecheck protos-check test ## What CI runs: all of the below, tests last.
 

@@ -147,6 +147,13 @@ def replace_entry(key: str, place: int, value: str) -> Callable[[str], str]:
     return edit
 
 
+def _adopt_left_child(text: str) -> str:
+    """Return a text whose root has the same node on both sides."""
+    match = re.search(r"\nleft_child=(\S+)", text)
+    assert match is not None
+    return replace_entry("right_child", 0, match[1])(text)
+
+
 def replace_list(key: str, value: str) -> Callable[[str], str]:
     """Return an edit that replaces the whole first list called `key`."""
     return lambda text: re.sub(f"\n{key}=.*", f"\n{key}={value}", text, count=1)
@@ -302,7 +309,7 @@ DAMAGES: Mapping[str, Damage] = {
     "annoy with wrong sizes": _set_nodes(0, 10**6),
     "model with child of 10^9": edit_model(replace_entry("left_child", 0, "1000000000")),
     "model with child cycle": edit_model(replace_entry("left_child", 0, "0")),
-    "model with two parents": edit_model(replace_entry("right_child", 0, "1")),
+    "model with two parents": edit_model(_adopt_left_child),
     "model of half a file": _truncate(MODEL, 0.5),
     "model cut before its end": _truncate(MODEL, 0.99),
     "model random": _random_bytes(MODEL),

@@ -179,7 +179,9 @@ FAULTS: list[tuple[str, Edit, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "edit", "reason"), FAULTS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("name", "edit", "reason"), FAULTS, ids=[f"{name}: {reason}"[:60] for name, _, reason in FAULTS]
+)
 def test_a_wrong_value_is_refused_with_a_file(
     name: str, edit: Edit, reason: str, copy: Path, facts: BundleFacts
 ) -> None:
