@@ -12,7 +12,7 @@ PIP_INSTALL := -m pip install --disable-pip-version-check $(shell test -t 2 || e
 PROTO_FILES = $(shell find protos -name '*.proto' | sort)
 CODE := services signals meshkit pipeline meshctl recmesh_client tests
 
-.PHONY: help setup demo test check format format-check lint typecheck protos protos-check lock clean
+.PHONY: help setup demo test drill check format format-check lint typecheck protos protos-check lock clean
 
 help: ## List these targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,9 @@ demo: setup ## Train on a synthetic music world, serve it, ask it, stop it.
 
 test: setup ## Run the tests.
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+drill: setup ## Promote, roll back and break bundles under load, full size (about 5 minutes).
+	@RECMESH_DRILL=full $(BIN)/python -m pytest -s -o timeout=560 tests/e2e/test_rollout_drill.py
 
 check: format-check lint typecheck protos-check test ## What CI runs: all of the below, tests last.
 

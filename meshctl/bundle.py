@@ -51,7 +51,9 @@ def list_bundles(bundles: Bundles = str(DEFAULT_BUNDLES)) -> None:
         store = open_store(bundles)
         versions = store.versions()
         pointer = _pointer_if_any(store)
-        table = Table("version", "", "created", "size", "parent")
+        table = Table()
+        for heading in ("version", "", "created", "size", "parent"):
+            table.add_column(heading, overflow="fold")  # a version that is cut cannot be copied
         for version in versions:
             table.add_row(version, _mark(version, pointer), *_outline(store, version))
     Console().print(table)

@@ -158,7 +158,7 @@ def current_bundle(machine: Machine) -> Finding:
     try:
         bundle = open_store(machine.bundles).open()
     except BundleError as exc:
-        mend = "train again, or put the version of an older bundle into " + POINTER
+        mend = "go back with `meshctl bundle rollback`, or `meshctl bundle promote` a sound version"
         return Finding("bundle", "FAIL", str(exc), mend)
     return Finding("bundle", "OK", f"{bundle.version}: {len(bundle.manifest.files)} files verified")
 

@@ -87,7 +87,8 @@ def _as_object(run: Run, statuses: Sequence[ProcessStatus]) -> dict[str, object]
 def _table(run: Run, statuses: Sequence[ProcessStatus]) -> Table:
     table = Table(title=_title(run), title_justify="left")
     for heading in ("process", "address", "pid", "alive", "health", "serves", "also holds"):
-        table.add_column(heading, justify="right" if heading == "pid" else "left")
+        # A version that is cut cannot be copied; on a narrow terminal it is folded instead.
+        table.add_column(heading, justify="right" if heading == "pid" else "left", overflow="fold")
     for one in statuses:
         colour = "green" if one.health == "SERVING" else "red"
         alive = "yes" if one.alive else "no"

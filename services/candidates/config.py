@@ -16,8 +16,8 @@ DEFAULT_REFRESH_S = 30.0  # trending buckets are six hours long
 class CandidatesConfig:
     """Read once from RECMESH_* variables, named after the fields in upper case."""
 
-    source: Literal["ann", "similar", "trending"]
-    """Which source this process serves."""
+    source: str
+    """Which source this process serves; `wiring.SOURCES` names them."""
     clock: Literal["wall", "bundle"] = "wall"
     """What now is, for trending: the machine's time, or the end of the bundle's log."""
     dynamodb_endpoint: str | None = None

@@ -43,6 +43,9 @@ Opener = Callable[[CandidatesConfig, Bundle, BundleFacts, ExitStack], CandidateS
 
 def serve(config: CandidatesConfig) -> None:
     """Serve until told to stop. Raises ConfigError, and BundleError for a pinned version."""
+    if config.source not in SOURCES:
+        allowed = ", ".join(SOURCES)
+        raise ConfigError(f"{PREFIX}SOURCE={config.source!r}: no such source; allowed: {allowed}")
     name = f"candidates-{config.source}"
     setup_logs(name)
     telemetry.setup(name, str(os.getpid()))

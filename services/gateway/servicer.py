@@ -1,6 +1,7 @@
 """RecommendationService: proto to domain and back."""
 
 import asyncio
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +19,8 @@ from services.gateway.domain.values import Answer, Ask, RankedBy, SourceAnswer
 from signals.bundle import ItemTexts
 from signals.limits import MARKET_FAULT, MAX_EXCLUDED, MAX_ID_BYTES, is_market
 
+_log = logging.getLogger(__name__)
+
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 200
 MAX_SEEDS = 50
@@ -33,6 +36,7 @@ class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
     def __init__(self, pins: Pins, call_log: CallLog) -> None:
         self._pins = pins
         self._call_log = call_log
+        self._working: set[asyncio.Task[tuple[Answer, ItemTexts]]] = set()
 
     async def Recommend(  # noqa: N802 - gRPC's own name
         self,
@@ -43,10 +47,18 @@ class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
         ask = read_ask(request)
         limit_s = SURFACE_DEADLINES_S[request.surface or DEFAULT_SURFACE]
         budget = Budget.start(limit_s, context.time_remaining())
-        work = asyncio.ensure_future(self._pins.recommend(ask, budget))
+        work = asyncio.create_task(self._pins.recommend(ask, budget))
+        self._working.add(work)  # the event loop itself holds tasks weakly
+        work.add_done_callback(self._forget)
         answer, texts = await asyncio.shield(work)
         self._call_log.note("answered", answer.bundle_version)
         return write_answer(answer, texts)
+
+    def _forget(self, work: "asyncio.Task[tuple[Answer, ItemTexts]]") -> None:
+        """Let go of a finished task; tell its fault, since its caller may have hung up."""
+        self._working.discard(work)
+        if not work.cancelled() and (fault := work.exception()) is not None:
+            _log.warning("a request ended with %r", fault)
 
 
 def read_ask(request: gateway_pb2.RecommendRequest) -> Ask:
