@@ -1,6 +1,6 @@
 """Versions are promoted and rolled back under a steady load, and no caller notices.
 
-RECMESH_DRILL=full runs it for at least 60 s, and with every broken bundle that we know.
+RECMESH_DRILL=full tries every broken bundle that we know, not one in `STEP`: `make drill`.
 """
 
 import os
@@ -25,7 +25,7 @@ HOLD_S = 5.0
 REQUESTS_PER_S = 50.0
 MOVES = 6
 IS_FULL = os.environ.get("RECMESH_DRILL") == "full"
-LEAST_S = 60.0 if IS_FULL else 0.0
+LEAST_S = 60.0
 DEADLINE_S = 60.0
 CALL_LOG = "calls.log"
 STEP = 7
