@@ -6,12 +6,11 @@
     |   `-- VersionNotHeld      a version this server has not got   FAILED_PRECONDITION
     |-- DependencyError         something that we called failed us  INTERNAL
     |   |-- DependencyUnavailable  down, or not read yet            UNAVAILABLE
-    |   |-- DependencyTimeout   no time left, or none was enough    DEADLINE_EXCEEDED
-    |   `-- DependencyOverloaded
+    |   `-- DependencyTimeout   no time left, or none was enough    DEADLINE_EXCEEDED
     |-- Overloaded              we have no room; try again later    RESOURCE_EXHAUSTED
-    |-- NotReady                we have not loaded what we serve    UNAVAILABLE
-    `-- InternalFault           our own fault                       INTERNAL
+    `-- NotReady                we have not loaded what we serve    UNAVAILABLE
 
+Any other exception is our own fault: INTERNAL.
 Only the message of a `CallerError` ever leaves the process; every other text
 goes to the log and to the span. `meshkit.statuses` does the mapping.
 """
@@ -64,10 +63,6 @@ class DependencyTimeout(DependencyError):  # noqa: N818  names what happened
     """A dependency did not answer in its time, or no time was left to ask it."""
 
 
-class DependencyOverloaded(DependencyError):  # noqa: N818  names what happened
-    """A dependency refused the call for want of room."""
-
-
 class Overloaded(MeshError):  # noqa: N818  names what happened
     """The server has no room for the call; the caller may try again after `retry_after_s`."""
 
@@ -80,7 +75,3 @@ class Overloaded(MeshError):  # noqa: N818  names what happened
 
 class NotReady(MeshError):  # noqa: N818  names what happened
     """The server has not yet loaded what it serves."""
-
-
-class InternalFault(MeshError):  # noqa: N818  names what happened
-    """A state that our own code should never reach."""

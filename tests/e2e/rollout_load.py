@@ -53,7 +53,9 @@ class Load:
         return [each.fault for each in self.asked if each.fault]
 
     async def _run(self) -> None:
-        async with AsyncRecommendationClient(self.gateway) as client:
+        # The client would ask once more after UNAVAILABLE, and hide a request that failed.
+        once = [("grpc.enable_retries", 0)]
+        async with AsyncRecommendationClient(self.gateway, extra_channel_options=once) as client:
             await client.wait_until_ready(TIMEOUT_S)
             began_s, number = time.monotonic(), 0
             asking: set[asyncio.Task[None]] = set()

@@ -264,7 +264,7 @@ def test_the_span_ends_with_the_code_the_caller_got(
 
 @pytest.mark.parametrize(
     "fault",
-    [RuntimeError(LEAK), errors.InternalFault(LEAK), grpc.RpcError(LEAK), TimeoutError(LEAK)],
+    [RuntimeError(LEAK), errors.MeshError(LEAK), grpc.RpcError(LEAK), TimeoutError(LEAK)],
 )
 def test_an_exceptions_text_never_leaves_the_process(
     probe: Probe, fault: Exception, caplog: pytest.LogCaptureFixture
@@ -282,7 +282,7 @@ def test_an_exceptions_text_never_leaves_the_process(
 
 
 @pytest.mark.parametrize(
-    "fault", [errors.DependencyUnavailable("gone"), errors.DependencyOverloaded("full")]
+    "fault", [errors.DependencyUnavailable("gone"), errors.DependencyError("full")]
 )
 def test_a_dependencys_failure_is_one_line_of_log_and_a_traceback_in_the_span(
     probe: Probe, fault: Exception, caplog: pytest.LogCaptureFixture
