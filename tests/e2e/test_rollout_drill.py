@@ -119,8 +119,8 @@ def test_no_caller_notices_that_versions_come_and_go(
             else:
                 assert store.rollback() == version
             wait_until(partial(serves, drilled, version))
-            # Past hold_s once, so that a version also comes back from the disk.
-            pause_s = HOLD_S + 3 if moves == 2 else 1.0
+            # Past hold_s before every rollback, so that versions come back from the disk as well.
+            pause_s = HOLD_S + 3 if moves % 3 == 2 else 1.0
             time.sleep(pause_s)  # this is load, not a wait for a state
         took_s = time.monotonic() - began_s
     current, other = versions[moves % 2], versions[(moves + 1) % 2]
