@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from recmesh.common.v1 import common_pb2 as recmesh_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&recmesh/candidates/v1/candidates.proto\x12\x15recmesh.candidates.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1erecmesh/common/v1/common.proto\"\x8b\x01\n\x0fGenerateRequest\x12\x16\n\x0e\x62undle_version\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\x12+\n\x07history\x18\x03 \x01(\x0b\x32\x1a.recmesh.common.v1.History\x12\x0e\n\x06market\x18\x04 \x01(\t\x12\x14\n\x0c\x65xclude_rows\x18\x05 \x03(\r\"\x87\x01\n\x10GenerateResponse\x12\x16\n\x0e\x62undle_version\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x03(\r\x12\x0e\n\x06scores\x18\x03 \x03(\x02\x12+\n\x08\x64\x61ta_age\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08is_stale\x18\x05 \x01(\x08\x32o\n\x10\x43\x61ndidateService\x12[\n\x08Generate\x12&.recmesh.candidates.v1.GenerateRequest\x1a\'.recmesh.candidates.v1.GenerateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&recmesh/candidates/v1/candidates.proto\x12\x15recmesh.candidates.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1erecmesh/common/v1/common.proto\"\x8b\x01\n\x0fGenerateRequest\x12\x16\n\x0e\x62undle_version\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\x12+\n\x07history\x18\x03 \x01(\x0b\x32\x1a.recmesh.common.v1.History\x12\x0e\n\x06market\x18\x04 \x01(\t\x12\x14\n\x0c\x65xclude_rows\x18\x05 \x03(\r\"\xae\x01\n\x10GenerateResponse\x12\x16\n\x0e\x62undle_version\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x03(\r\x12\x0e\n\x06scores\x18\x03 \x03(\x02\x12+\n\x08\x64\x61ta_age\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08is_stale\x18\x05 \x01(\x08\x12%\n\x04tier\x18\x06 \x01(\x0e\x32\x17.recmesh.common.v1.Tier2o\n\x10\x43\x61ndidateService\x12[\n\x08Generate\x12&.recmesh.candidates.v1.GenerateRequest\x1a\'.recmesh.candidates.v1.GenerateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATEREQUEST']._serialized_start=130
   _globals['_GENERATEREQUEST']._serialized_end=269
   _globals['_GENERATERESPONSE']._serialized_start=272
-  _globals['_GENERATERESPONSE']._serialized_end=407
-  _globals['_CANDIDATESERVICE']._serialized_start=409
-  _globals['_CANDIDATESERVICE']._serialized_end=520
+  _globals['_GENERATERESPONSE']._serialized_end=446
+  _globals['_CANDIDATESERVICE']._serialized_start=448
+  _globals['_CANDIDATESERVICE']._serialized_end=559
 # @@protoc_insertion_point(module_scope)

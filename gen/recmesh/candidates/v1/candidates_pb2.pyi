@@ -72,10 +72,15 @@ class GenerateResponse(google.protobuf.message.Message):
     SCORES_FIELD_NUMBER: builtins.int
     DATA_AGE_FIELD_NUMBER: builtins.int
     IS_STALE_FIELD_NUMBER: builtins.int
+    TIER_FIELD_NUMBER: builtins.int
     bundle_version: builtins.str
     """Version that `rows` belong to; equals the request's."""
     is_stale: builtins.bool
     """True when `data_age` is beyond the source's own limit."""
+    tier: recmesh.common.v1.common_pb2.Tier.ValueType
+    """The best rung of the fallback ladder that a candidate here stands on.
+    Unspecified counts as TIER_PERSONAL.
+    """
     @property
     def rows(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """Item rows, best first, each once, at most `limit`."""
@@ -98,8 +103,9 @@ class GenerateResponse(google.protobuf.message.Message):
         scores: collections.abc.Iterable[builtins.float] | None = ...,
         data_age: google.protobuf.duration_pb2.Duration | None = ...,
         is_stale: builtins.bool = ...,
+        tier: recmesh.common.v1.common_pb2.Tier.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["data_age", b"data_age"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bundle_version", b"bundle_version", "data_age", b"data_age", "is_stale", b"is_stale", "rows", b"rows", "scores", b"scores"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bundle_version", b"bundle_version", "data_age", b"data_age", "is_stale", b"is_stale", "rows", b"rows", "scores", b"scores", "tier", b"tier"]) -> None: ...
 
 global___GenerateResponse = GenerateResponse

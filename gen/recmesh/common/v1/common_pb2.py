@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erecmesh/common/v1/common.proto\x12\x11recmesh.common.v1\"<\n\x07History\x12\x0c\n\x04rows\x18\x01 \x03(\r\x12\x0e\n\x06\x61ges_s\x18\x02 \x03(\x02\x12\x13\n\x0bseen_filter\x18\x03 \x01(\x0c*\xc4\x01\n\x0cSourceStatus\x12\x1d\n\x19SOURCE_STATUS_UNSPECIFIED\x10\x00\x12\x14\n\x10SOURCE_STATUS_OK\x10\x01\x12\x19\n\x15SOURCE_STATUS_TIMEOUT\x10\x02\x12\x17\n\x13SOURCE_STATUS_ERROR\x10\x03\x12\x16\n\x12SOURCE_STATUS_SHED\x10\x04\x12\x17\n\x13SOURCE_STATUS_STALE\x10\x05\x12\x1a\n\x16SOURCE_STATUS_DISABLED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erecmesh/common/v1/common.proto\x12\x11recmesh.common.v1\"<\n\x07History\x12\x0c\n\x04rows\x18\x01 \x03(\r\x12\x0e\n\x06\x61ges_s\x18\x02 \x03(\x02\x12\x13\n\x0bseen_filter\x18\x03 \x01(\x0c*\xc4\x01\n\x0cSourceStatus\x12\x1d\n\x19SOURCE_STATUS_UNSPECIFIED\x10\x00\x12\x14\n\x10SOURCE_STATUS_OK\x10\x01\x12\x19\n\x15SOURCE_STATUS_TIMEOUT\x10\x02\x12\x17\n\x13SOURCE_STATUS_ERROR\x10\x03\x12\x16\n\x12SOURCE_STATUS_SHED\x10\x04\x12\x17\n\x13SOURCE_STATUS_STALE\x10\x05\x12\x1a\n\x16SOURCE_STATUS_DISABLED\x10\x06*\xaf\x01\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x11\n\rTIER_PERSONAL\x10\x01\x12\x15\n\x11TIER_RECENT_ITEMS\x10\x02\x12\x1e\n\x1aTIER_TRENDING_MARKET_GENRE\x10\x03\x12\x18\n\x14TIER_TRENDING_MARKET\x10\x04\x12\x18\n\x14TIER_TRENDING_GLOBAL\x10\x05\x12\x13\n\x0fTIER_POPULARITY\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,6 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SOURCESTATUS']._serialized_start=116
   _globals['_SOURCESTATUS']._serialized_end=312
+  _globals['_TIER']._serialized_start=315
+  _globals['_TIER']._serialized_end=490
   _globals['_HISTORY']._serialized_start=53
   _globals['_HISTORY']._serialized_end=113
 # @@protoc_insertion_point(module_scope)

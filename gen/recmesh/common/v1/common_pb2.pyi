@@ -70,6 +70,50 @@ SOURCE_STATUS_DISABLED: SourceStatus.ValueType  # 6
 """An operator has switched the source off; it was not asked."""
 global___SourceStatus = SourceStatus
 
+class _Tier:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _TierEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Tier.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    TIER_UNSPECIFIED: _Tier.ValueType  # 0
+    """Never sent by the gateway. From a source: it does not say, which counts as
+    TIER_PERSONAL.
+    """
+    TIER_PERSONAL: _Tier.ValueType  # 1
+    """The taste of this user, read from stored plays."""
+    TIER_RECENT_ITEMS: _Tier.ValueType  # 2
+    """Items like those just played."""
+    TIER_TRENDING_MARKET_GENRE: _Tier.ValueType  # 3
+    """What trends in the request's market, in the user's genres."""
+    TIER_TRENDING_MARKET: _Tier.ValueType  # 4
+    """What trends in the request's market."""
+    TIER_TRENDING_GLOBAL: _Tier.ValueType  # 5
+    """What trends anywhere."""
+    TIER_POPULARITY: _Tier.ValueType  # 6
+    """The bundle's popularity list."""
+
+class Tier(_Tier, metaclass=_TierEnumTypeWrapper):
+    """What an answer rests on: the rungs of the fallback ladder, best first."""
+
+TIER_UNSPECIFIED: Tier.ValueType  # 0
+"""Never sent by the gateway. From a source: it does not say, which counts as
+TIER_PERSONAL.
+"""
+TIER_PERSONAL: Tier.ValueType  # 1
+"""The taste of this user, read from stored plays."""
+TIER_RECENT_ITEMS: Tier.ValueType  # 2
+"""Items like those just played."""
+TIER_TRENDING_MARKET_GENRE: Tier.ValueType  # 3
+"""What trends in the request's market, in the user's genres."""
+TIER_TRENDING_MARKET: Tier.ValueType  # 4
+"""What trends in the request's market."""
+TIER_TRENDING_GLOBAL: Tier.ValueType  # 5
+"""What trends anywhere."""
+TIER_POPULARITY: Tier.ValueType  # 6
+"""The bundle's popularity list."""
+global___Tier = Tier
+
 @typing.final
 class History(google.protobuf.message.Message):
     """What a user has played, as far as ranking needs to know it."""

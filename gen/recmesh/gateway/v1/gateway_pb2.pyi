@@ -220,6 +220,8 @@ class Coverage(google.protobuf.message.Message):
     DEGRADED_FIELD_NUMBER: builtins.int
     FILLED_FROM_POPULARITY_FIELD_NUMBER: builtins.int
     IGNORED_ITEM_IDS_FIELD_NUMBER: builtins.int
+    TIER_FIELD_NUMBER: builtins.int
+    QUALITY_FIELD_NUMBER: builtins.int
     ranked_by: global___RankedBy.ValueType
     """What ordered the slate."""
     degraded: builtins.bool
@@ -233,6 +235,15 @@ class Coverage(google.protobuf.message.Message):
     """
     ignored_item_ids: builtins.int
     """Seed and exclude ids that the bundle does not know."""
+    tier: recmesh.common.v1.common_pb2.Tier.ValueType
+    """The best rung of the fallback ladder that an item of the slate stands on.
+    TIER_POPULARITY also where the slate is empty.
+    """
+    quality: builtins.float
+    """Share of the configured candidate counts that was asked for, above 0 and
+    at most 1. Less than 1: the gateway was more than half full and narrowed
+    its work before refusing any.
+    """
     @property
     def sources(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SourceCoverage]:
         """Every configured source, in the gateway's source order."""
@@ -252,9 +263,11 @@ class Coverage(google.protobuf.message.Message):
         degraded: builtins.bool = ...,
         filled_from_popularity: builtins.int = ...,
         ignored_item_ids: builtins.int = ...,
+        tier: recmesh.common.v1.common_pb2.Tier.ValueType = ...,
+        quality: builtins.float = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["ranker_latency", b"ranker_latency"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["degraded", b"degraded", "filled_from_popularity", b"filled_from_popularity", "ignored_item_ids", b"ignored_item_ids", "ranked_by", b"ranked_by", "ranker_latency", b"ranker_latency", "sources", b"sources"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["degraded", b"degraded", "filled_from_popularity", b"filled_from_popularity", "ignored_item_ids", b"ignored_item_ids", "quality", b"quality", "ranked_by", b"ranked_by", "ranker_latency", b"ranker_latency", "sources", b"sources", "tier", b"tier"]) -> None: ...
 
 global___Coverage = Coverage
 
@@ -269,12 +282,15 @@ class SourceCoverage(google.protobuf.message.Message):
     LATENCY_FIELD_NUMBER: builtins.int
     CANDIDATES_FIELD_NUMBER: builtins.int
     DATA_AGE_FIELD_NUMBER: builtins.int
+    HEDGED_FIELD_NUMBER: builtins.int
     source: builtins.str
     """The source's name, such as "trending"."""
     status: recmesh.common.v1.common_pb2.SourceStatus.ValueType
     """What its answer was worth."""
     candidates: builtins.int
     """Candidates that it proposed, before merging."""
+    hedged: builtins.bool
+    """True when a second call was made because the first was slow."""
     @property
     def latency(self) -> google.protobuf.duration_pb2.Duration:
         """Time from the gateway's call to the answer, or to giving up. Absent when
@@ -295,8 +311,9 @@ class SourceCoverage(google.protobuf.message.Message):
         latency: google.protobuf.duration_pb2.Duration | None = ...,
         candidates: builtins.int = ...,
         data_age: google.protobuf.duration_pb2.Duration | None = ...,
+        hedged: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["data_age", b"data_age", "latency", b"latency"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "data_age", b"data_age", "latency", b"latency", "source", b"source", "status", b"status"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "data_age", b"data_age", "hedged", b"hedged", "latency", b"latency", "source", b"source", "status", b"status"]) -> None: ...
 
 global___SourceCoverage = SourceCoverage

@@ -52,8 +52,9 @@ class RecommendationServiceServicer(object):
         The answer may be worth less than hoped (a source late, the ranker down):
         it is still OK, and `coverage` says what is missing. An unknown user is
         not an error. INVALID_ARGUMENT: a field is outside its limits; details
-        carry google.rpc.BadRequest naming each. UNAVAILABLE: no bundle is served
-        yet; retry.
+        carry google.rpc.BadRequest naming each. RESOURCE_EXHAUSTED: the gateway
+        is full; details carry google.rpc.RetryInfo. UNAVAILABLE: no bundle is
+        served yet; retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -30,8 +30,9 @@ class RecommendationServiceStub:
     The answer may be worth less than hoped (a source late, the ranker down):
     it is still OK, and `coverage` says what is missing. An unknown user is
     not an error. INVALID_ARGUMENT: a field is outside its limits; details
-    carry google.rpc.BadRequest naming each. UNAVAILABLE: no bundle is served
-    yet; retry.
+    carry google.rpc.BadRequest naming each. RESOURCE_EXHAUSTED: the gateway
+    is full; details carry google.rpc.RetryInfo. UNAVAILABLE: no bundle is
+    served yet; retry.
     """
 
 class RecommendationServiceAsyncStub:
@@ -46,8 +47,9 @@ class RecommendationServiceAsyncStub:
     The answer may be worth less than hoped (a source late, the ranker down):
     it is still OK, and `coverage` says what is missing. An unknown user is
     not an error. INVALID_ARGUMENT: a field is outside its limits; details
-    carry google.rpc.BadRequest naming each. UNAVAILABLE: no bundle is served
-    yet; retry.
+    carry google.rpc.BadRequest naming each. RESOURCE_EXHAUSTED: the gateway
+    is full; details carry google.rpc.RetryInfo. UNAVAILABLE: no bundle is
+    served yet; retry.
     """
 
 class RecommendationServiceServicer(metaclass=abc.ABCMeta):
@@ -64,8 +66,9 @@ class RecommendationServiceServicer(metaclass=abc.ABCMeta):
         The answer may be worth less than hoped (a source late, the ranker down):
         it is still OK, and `coverage` says what is missing. An unknown user is
         not an error. INVALID_ARGUMENT: a field is outside its limits; details
-        carry google.rpc.BadRequest naming each. UNAVAILABLE: no bundle is served
-        yet; retry.
+        carry google.rpc.BadRequest naming each. RESOURCE_EXHAUSTED: the gateway
+        is full; details carry google.rpc.RetryInfo. UNAVAILABLE: no bundle is
+        served yet; retry.
         """
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
