@@ -23,6 +23,7 @@ CHANNEL_OPTIONS = (
     # A stopped process and a black hole keep their connections: only pings tell.
     ("grpc.keepalive_time_ms", PING_EVERY_MS),
     ("grpc.keepalive_timeout_ms", 1000),
+    ("grpc.http2.ping_timeout_ms", 1000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),  # no limit
     *MESSAGE_OPTIONS,
@@ -30,7 +31,7 @@ CHANNEL_OPTIONS = (
 # A server answers pings that it finds too frequent by ending the connection (too_many_pings).
 SERVER_PING_OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", PING_EVERY_MS // 4),
+    ("grpc.http2.min_ping_interval_without_data_ms", PING_EVERY_MS // 4),
 )
 
 
