@@ -77,7 +77,7 @@ def _sources(coverage: Coverage) -> Table:
         table.add_row(
             Text(source.source),
             Text(source.status.name, style=_STATUS_STYLES.get(source.status, "red")),
-            _milliseconds(source.latency_s),
+            _milliseconds(source.latency_s) + (" hedged" if source.hedged else ""),
             str(source.candidates),
             _data_age(source),
         )
@@ -89,7 +89,10 @@ def _summary(recommendation: Recommendation) -> list[Text]:
     lines = [
         Text(_ranking(coverage)),
         Text("degraded", style="yellow") if coverage.degraded else Text("not degraded"),
+        Text(f"tier {coverage.tier.name}"),
     ]
+    if coverage.quality is not None and coverage.quality < 1:
+        lines.append(Text(f"{coverage.quality:.0%} of the usual candidates: the gateway is busy"))
     if coverage.filled_from_popularity:
         lines.append(Text(f"{coverage.filled_from_popularity} filled in from popularity"))
     if coverage.ignored_item_ids:

@@ -1,5 +1,7 @@
 """Network addresses as text: `host:port`, an IPv6 host in brackets."""
 
+import ipaddress
+
 MAX_PORT = 65_535
 ALLOWED = f"host:port, a port from 0 to {MAX_PORT}, an IPv6 host in brackets"
 
@@ -25,3 +27,12 @@ def parse_address(text: str) -> str:
 def with_port(address: str, port: int) -> str:
     """Return `address` with `port` in place of its own."""
     return f"{address.rpartition(':')[0]}:{port}"
+
+
+def is_numeric(address: str) -> bool:
+    """Tell whether the host of `address` is an IP address, and so one server and no name."""
+    try:
+        ipaddress.ip_address(split_address(address)[0])
+    except ValueError:
+        return False
+    return True

@@ -19,6 +19,7 @@ from recmesh_client.results import (
     RecommendedItem,
     SourceCoverage,
     SourceStatus,
+    Tier,
 )
 
 __all__ = [
@@ -37,5 +38,6 @@ __all__ = [
     "ServerFault",
     "SourceCoverage",
     "SourceStatus",
+    "Tier",
     "Unavailable",
 ]

@@ -43,6 +43,27 @@ class RankedBy(Enum):
         return cls.UNSPECIFIED
 
 
+class Tier(Enum):
+    """The best rung of the fallback ladder that an item of the slate stands on.
+
+    PERSONAL: the user's taste. RECENT_ITEMS: items like those just played. TRENDING_MARKET_GENRE,
+    TRENDING_MARKET, TRENDING_GLOBAL: what many play now. POPULARITY: the bundle's list, all that
+    was left. UNSPECIFIED: newer than this client, or a gateway older than it.
+    """
+
+    UNSPECIFIED = 0
+    PERSONAL = 1
+    RECENT_ITEMS = 2
+    TRENDING_MARKET_GENRE = 3
+    TRENDING_MARKET = 4
+    TRENDING_GLOBAL = 5
+    POPULARITY = 6
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Tier":  # noqa: ARG003  enum calls it so
+        return cls.UNSPECIFIED
+
+
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """One source's word on one item: its rank there, from 1, and its score there."""
@@ -72,7 +93,8 @@ class SourceCoverage:
     """One source's part in an answer.
 
     `latency_s` is None when the source was not asked; `data_age_s` is None when its data are the
-    bundle itself or when it gave no answer. `candidates` counts what it proposed.
+    bundle itself or when it gave no answer. `candidates` counts what it proposed. `hedged` is true
+    when it was asked a second time because the first call was slow.
     """
 
     source: str
@@ -80,6 +102,7 @@ class SourceCoverage:
     latency_s: float | None
     candidates: int
     data_age_s: float | None
+    hedged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +112,8 @@ class Coverage:
     `ranker_latency_s` is None when the ranker was not asked. `degraded` is true when a part was
     missing or the slate is shorter than asked. `filled_from_popularity` counts items at the end of
     the slate; `ignored_item_ids` counts seed and exclude ids that the bundle does not know.
+    `quality` is the share of its usual candidate counts that the gateway asked for, less than 1
+    under load; None from a gateway too old to say.
     """
 
     sources: tuple[SourceCoverage, ...]
@@ -97,6 +122,8 @@ class Coverage:
     degraded: bool
     filled_from_popularity: int
     ignored_item_ids: int
+    tier: Tier = Tier.UNSPECIFIED
+    quality: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from recmesh_client.results import (
     RecommendedItem,
     SourceCoverage,
     SourceStatus,
+    Tier,
 )
 
 _STATUS_DETAILS_TRAILER = "grpc-status-details-bin"  # where gRPC carries google.rpc.Status
@@ -86,6 +87,8 @@ def _coverage_from(coverage: gateway_pb2.Coverage) -> Coverage:
         degraded=coverage.degraded,
         filled_from_popularity=coverage.filled_from_popularity,
         ignored_item_ids=coverage.ignored_item_ids,
+        tier=Tier(coverage.tier),
+        quality=coverage.quality or None,
     )
 
 
@@ -96,6 +99,7 @@ def _source_from(source: gateway_pb2.SourceCoverage) -> SourceCoverage:
         latency_s=_seconds(source.latency, source.HasField("latency")),
         candidates=source.candidates,
         data_age_s=_seconds(source.data_age, source.HasField("data_age")),
+        hedged=source.hedged,
     )
 
 

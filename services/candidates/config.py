@@ -7,6 +7,7 @@ from typing import Literal
 from meshkit.config import setting
 from meshkit.held_server import BundleSettings
 from meshkit.server import ServerSettings
+from services.candidates.domain.trending_candidates import MAX_AGE_S
 
 DEFAULT_TABLE_PREFIX = "recmesh"
 DEFAULT_REFRESH_S = 30.0  # trending buckets are six hours long
@@ -26,6 +27,8 @@ class CandidatesConfig:
     """First part of the table names."""
     trending_refresh_s: float = setting(default=DEFAULT_REFRESH_S, at_least=0.1, at_most=3600)
     """Seconds between two reads of trending."""
+    trending_max_age_s: float = setting(default=MAX_AGE_S, at_least=0.1, at_most=86_400)
+    """Age in seconds beyond which what trends is stale."""
     call_log: Path | None = None
     """File to record the versions of calls in; unset: none."""
     stock: BundleSettings

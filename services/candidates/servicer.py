@@ -7,6 +7,7 @@ from datetime import timedelta
 import grpc
 import numpy as np
 from recmesh.candidates.v1 import candidates_pb2, candidates_pb2_grpc
+from recmesh.common.v1 import common_pb2
 
 from meshkit.call_log import CallLog
 from meshkit.errors import VersionNotHeld
@@ -81,6 +82,7 @@ def write_response(candidates: Candidates, bundle_version: str) -> candidates_pb
         rows=candidates.rows.tolist(),
         scores=candidates.scores.tolist(),
         is_stale=candidates.is_stale,
+        tier=common_pb2.Tier.Value(f"TIER_{candidates.tier.name}"),
     )
     if candidates.data_age_s is not None:
         response.data_age.FromTimedelta(timedelta(seconds=candidates.data_age_s))

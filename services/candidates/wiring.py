@@ -98,7 +98,7 @@ def _trending(
     trends = closing.enter_context(
         TrendingRefresher(store, clock.now_s, refresh_s=config.trending_refresh_s)
     )
-    return TrendingSource.open(bundle.path, trends)
+    return TrendingSource.open(bundle.path, trends, config.trending_max_age_s)
 
 
 @cache  # a client takes some 20 MB and knows nothing of bundles

@@ -68,6 +68,8 @@ class GatewayConfig:
     """Candidates that every source is asked for."""
     ranked: int = setting(default=DEFAULT_RANKED, at_least=1, at_most=2000)
     """Candidates that the ranker is asked to score at most."""
+    hedging: bool = True
+    """Whether slow calls to a leaf with several workers are made a second time."""
     call_log: Path | None = None
     """File to record the versions of answers in; unset: none."""
     stock: BundleSettings

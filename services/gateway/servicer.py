@@ -148,6 +148,8 @@ def _write_coverage(answer: Answer) -> gateway_pb2.Coverage:
             else gateway_pb2.RANKED_BY_FALLBACK
         ),
         degraded=answer.is_degraded,
+        tier=common_pb2.Tier.Value(f"TIER_{answer.tier.name}"),
+        quality=answer.quality,
         filled_from_popularity=answer.slate.filled,
         ignored_item_ids=answer.subject.ignored_item_ids,
     )
@@ -160,6 +162,7 @@ def _write_source(source: SourceAnswer) -> gateway_pb2.SourceCoverage:
         source=source.source,
         status=common_pb2.SourceStatus.Value(f"SOURCE_STATUS_{source.status.name}"),
         candidates=len(source.rows),
+        hedged=source.is_hedged,
     )
     _set_duration(written.latency, source.latency_s)
     _set_duration(written.data_age, source.data_age_s)

@@ -12,6 +12,7 @@ from recmesh.common.v1 import status_pb2, status_pb2_grpc
 from recmesh.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from meshkit import telemetry
+from meshkit.addresses import is_numeric
 from meshkit.bundles import Bundle, readable
 from meshkit.call_log import CallLog
 from meshkit.channels import open_channel
@@ -25,12 +26,15 @@ from services.gateway.adapters.bundle_history_store import BundleHistoryStore
 from services.gateway.adapters.control_file_switches import ControlFileSwitches
 from services.gateway.adapters.grpc_ranker_client import GrpcRankerClient
 from services.gateway.adapters.grpc_source_client import GrpcSourceClient
+from services.gateway.adapters.leaf_call import retry_codes
 from services.gateway.adapters.leaf_versions import LeafVersions
 from services.gateway.adapters.rollout import Rollout
 from services.gateway.config import GatewayConfig
+from services.gateway.domain.failures import call_policy
 from services.gateway.domain.filters import ItemRules
+from services.gateway.domain.hedging import Hedging
 from services.gateway.domain.pins import Edition, Pins
-from services.gateway.domain.recommend import Limits, Recommender, ServedBundle
+from services.gateway.domain.recommend import RANKER, Limits, Recommender, ServedBundle
 from services.gateway.domain.values import Ask
 from services.gateway.servicer import RecommendationServicer
 from services.status import describe
@@ -81,6 +85,7 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
         self._keeper = keeper_of(self._shelf, config.stock, _open)
         self._pins = Pins()
         self._channels: dict[str, AsyncExitStack] = {}
+        self._hedging: dict[str, Hedging] = {}
         self._closing = AsyncExitStack()
         self._rollout: Rollout[OpenedBundle]
         self._switches: ControlFileSwitches
@@ -157,13 +162,18 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
             sources={
                 source.name: GrpcSourceClient(
                     source.name,
-                    self._open_channel(source.addresses, version),
+                    self._open_channel(source.name, source.addresses, version),
                     version,
                     opened.facts.items,
+                    self._hedging_of(source.name, source.addresses),
                 )
                 for source in self._config.sources
             },
-            ranker=GrpcRankerClient(self._open_channel(self._config.ranker, version), version),
+            ranker=GrpcRankerClient(
+                self._open_channel(RANKER, self._config.ranker, version),
+                version,
+                self._hedging_of(RANKER, self._config.ranker),
+            ),
             switches=self._switches,
             clock=clock,
             limits=Limits(
@@ -172,11 +182,22 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
             ),
         )
 
-    def _open_channel(self, addresses: tuple[str, ...], version: str) -> grpc.aio.Channel:
-        channel = open_channel(addresses, health_service=version)
+    def _open_channel(
+        self, leaf: str, addresses: tuple[str, ...], version: str
+    ) -> grpc.aio.Channel:
+        retry_on = retry_codes(call_policy(leaf))
+        channel = open_channel(addresses, health_service=version, retry_on=retry_on)
         channels = self._channels.setdefault(version, AsyncExitStack())
         channels.push_async_callback(channel.close)
         return channel
+
+    def _hedging_of(self, leaf: str, addresses: tuple[str, ...]) -> Hedging | None:
+        """Return what is known of a leaf's latencies, whatever the version; None: do not hedge."""
+        # A second call to a lone worker would only queue behind the first.
+        has_choice = len(addresses) > 1 or not is_numeric(addresses[0])
+        if not (self._config.hedging and call_policy(leaf).hedges and has_choice):
+            return None
+        return self._hedging.setdefault(leaf, Hedging())
 
 
 def _open(bundle: Bundle) -> OpenedBundle:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Self
 
 from meshkit.errors import DependencyUnavailable
-from services.candidates.domain.trending_candidates import Trends, trending_candidates
+from services.candidates.domain.trending_candidates import MAX_AGE_S, Trends, trending_candidates
 from services.candidates.domain.values import Candidates, Query
 from signals.bundle import GenreNames, ItemKeys, ItemTraits
 
@@ -13,18 +13,28 @@ class TrendingSource:
     """Answers from a background snapshot, in rows of one bundle."""
 
     def __init__(
-        self, trends: Trends, items: ItemKeys, traits: ItemTraits, genre_names: GenreNames
+        self,
+        trends: Trends,
+        items: ItemKeys,
+        traits: ItemTraits,
+        genre_names: GenreNames,
+        max_age_s: float = MAX_AGE_S,
     ) -> None:
         self._trends = trends
         self._items = items
         self._traits = traits
         self._genre_names = genre_names.names()
+        self._max_age_s = max_age_s
 
     @classmethod
-    def open(cls, directory: Path, trends: Trends) -> Self:
+    def open(cls, directory: Path, trends: Trends, max_age_s: float = MAX_AGE_S) -> Self:
         """Map what this source reads of a verified bundle."""
         return cls(
-            trends, ItemKeys.open(directory), ItemTraits.open(directory), GenreNames.open(directory)
+            trends,
+            ItemKeys.open(directory),
+            ItemTraits.open(directory),
+            GenreNames.open(directory),
+            max_age_s,
         )
 
     def generate(self, query: Query) -> Candidates:
@@ -32,5 +42,5 @@ class TrendingSource:
         if self._trends.age_s() is None:
             raise DependencyUnavailable("trending has not been read from DynamoDB yet")
         return trending_candidates(
-            query, self._trends, self._items, self._traits, self._genre_names
+            query, self._trends, self._items, self._traits, self._genre_names, self._max_age_s
         )

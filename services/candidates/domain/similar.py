@@ -8,6 +8,7 @@ from services.candidates.domain.values import NO_CANDIDATES, Candidates, Query
 from signals.bundle import ItemKeys, Neighbours
 from signals.decay import recency_weights
 from signals.item_to_item import neighbour_scores
+from signals.tiers import Tier
 from signals.top import best_first
 
 RECENT_PLAYS = 50
@@ -44,4 +45,4 @@ def _from(
     unseen = is_unseen(query, rows, items.keys)
     rows, scores = rows[unseen], scores[unseen]
     best = best_first(rows, scores, query.limit)
-    return Candidates(rows[best], scores[best])
+    return Candidates(rows[best], scores[best], tier=Tier.RECENT_ITEMS)

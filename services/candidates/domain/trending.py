@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from signals.limits import MAX_ID_BYTES
+from signals.tiers import Tier
 
 BUCKET_S = 6 * 3600
 """Length of a bucket in seconds: night and evening apart, and a week is one page of 29 rows."""
@@ -340,6 +341,17 @@ def blend(
     )
     best = _best_first(keys, scores, limit)
     return best.keys, best.scores
+
+
+def tier_of(snapshot: TrendingSnapshot, market: str, genres: Sequence[str]) -> Tier:
+    """Return the best rung of the ladder that `blend` stands on for these arguments."""
+    if market:
+        of_genres = [Segment(market, genre) for genre in _leading(genres)]
+        if len(_first_held(snapshot, *of_genres)) > 0:
+            return Tier.TRENDING_MARKET_GENRE
+        if len(_first_held(snapshot, Segment(market))) > 0:
+            return Tier.TRENDING_MARKET
+    return Tier.TRENDING_GLOBAL
 
 
 def _weighted_tops(

@@ -5,7 +5,13 @@ from typing import Protocol
 
 import numpy as np
 
-from services.candidates.domain.trending import Segment, TrendingSnapshot, blend, segments_for
+from services.candidates.domain.trending import (
+    Segment,
+    TrendingSnapshot,
+    blend,
+    segments_for,
+    tier_of,
+)
 from services.candidates.domain.unseen import is_unseen
 from services.candidates.domain.values import Candidates, Query
 from signals.bundle import NO_CODE, ItemKeys, ItemTraits
@@ -18,7 +24,7 @@ GENRE_SCALE = 20.0
 BLENDED_ITEMS = 4_000
 """Items that a blend may return: the tops of two full segments."""
 MAX_AGE_S = 300.0
-"""Age beyond which trending is stale: ten missed refreshes."""
+"""Age beyond which trending is stale unless configured: ten missed refreshes."""
 
 
 class Trends(Protocol):
@@ -53,15 +59,17 @@ def trending_candidates(
     items: ItemKeys,
     traits: ItemTraits,
     genre_names: Sequence[str],
+    max_age_s: float = MAX_AGE_S,
 ) -> Candidates:
     """Return the unseen items that trend most for the query's market and the user's genres.
 
-    Items that trend but are not in the bundle are left out.
+    Items that trend but are not in the bundle are left out. Beyond `max_age_s` the answer is stale.
     """
     genres = leading_genres(query, traits, genre_names)
     trends.want(segments_for(query.market, genres))
     age_s = trends.age_s()
-    keys, scores = blend(trends.snapshot(), query.market, genres, BLENDED_ITEMS)
+    snapshot = trends.snapshot()
+    keys, scores = blend(snapshot, query.market, genres, BLENDED_ITEMS)
     found = items.rows_of_keys(keys)
     rows, scores = found[found >= 0].astype(np.uint32), scores[found >= 0]
     places = np.flatnonzero(is_unseen(query, rows, items.keys))[: query.limit]
@@ -69,5 +77,6 @@ def trending_candidates(
         rows[places],
         scores[places],
         data_age_s=age_s,
-        is_stale=age_s is not None and age_s > MAX_AGE_S,
+        is_stale=age_s is not None and age_s > max_age_s,
+        tier=tier_of(snapshot, query.market, genres),
     )

@@ -6,6 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from signals.tiers import Tier
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -34,6 +36,8 @@ class Candidates:
     """Age of the data behind the answer in seconds; None: the bundle itself."""
     is_stale: bool = False
     """The age is beyond the source's own limit."""
+    tier: Tier = Tier.PERSONAL
+    """The best rung of the fallback ladder that a candidate stands on."""
 
 
 class CandidateSource(Protocol):

@@ -1,7 +1,5 @@
 """The ranker over gRPC: scores, or that there are none."""
 
-import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import grpc
@@ -9,9 +7,11 @@ import numpy as np
 from recmesh.ranker.v1 import ranker_pb2
 from recmesh.ranker.v1.ranker_pb2_grpc import RankerServiceStub
 
-from meshkit.telemetry import inject
-from services.gateway.adapters.leaf_log import ANSWERS, LeafLog
+from services.gateway.adapters.leaf_call import Answered, LeafCall
 from services.gateway.adapters.messages import write_history
+from services.gateway.domain.contract import scores_fit
+from services.gateway.domain.failures import Failure
+from services.gateway.domain.hedging import Hedging
 from services.gateway.domain.values import Merged, RankerAnswer, Subject
 
 if TYPE_CHECKING:
@@ -22,37 +22,25 @@ if TYPE_CHECKING:
 class GrpcRankerClient:
     """Answers `RankerClient` through one channel, for one bundle version."""
 
-    def __init__(self, channel: grpc.aio.Channel, bundle_version: str) -> None:
-        self._rank = cast("RankerServiceAsyncStub", RankerServiceStub(channel)).Rank
+    def __init__(
+        self, channel: grpc.aio.Channel, bundle_version: str, hedging: Hedging | None = None
+    ) -> None:
+        stub = cast("RankerServiceAsyncStub", RankerServiceStub(channel))
+        self._call = LeafCall[ranker_pb2.RankResponse]("ranker", stub.Rank, hedging)
         self._bundle_version = bundle_version
-        self._log = LeafLog("ranker")
 
     async def rank(self, candidates: Merged, subject: Subject, *, timeout_s: float) -> RankerAnswer:
-        """Ask once. The call ends by its own timeout and is never cancelled: that would leak."""
-        request = self._write(candidates, subject)
-        started_s = time.monotonic()
-        try:
-            response = await self._rank(request, timeout=timeout_s, metadata=inject())
-        except grpc.aio.AioRpcError as exc:
-            answer = self._failed(exc.code().name, time.monotonic() - started_s)
-            return replace(answer, has_moved=exc.code() is grpc.StatusCode.FAILED_PRECONDITION)
-        latency_s = time.monotonic() - started_s
-        if response is None:  # what grpc.aio makes of bytes that it cannot decode
-            return self._failed("its answer cannot be decoded", latency_s)
-        scores = np.array(response.scores, dtype=np.float32)
-        keeps_contract = (
-            response.bundle_version == self._bundle_version
-            and len(scores) == len(candidates.rows)
-            and bool(np.isfinite(scores).all())
-        )
-        if not keeps_contract:
-            return self._failed("its answer breaks the contract", latency_s)
-        self._log.note(ANSWERS)
-        return RankerAnswer(scores, failed=False, latency_s=latency_s)
-
-    def _failed(self, fault: str, latency_s: float) -> RankerAnswer:
-        self._log.note(fault)
-        return RankerAnswer(None, failed=True, latency_s=latency_s)
+        """Return the model's scores, or that the ranker failed."""
+        result = await self._call(self._write(candidates, subject), timeout_s=timeout_s)
+        if isinstance(result, Answered):
+            scores = np.array(result.response.scores, dtype=np.float32)
+            answer = RankerAnswer(scores, failed=False, latency_s=result.latency_s)
+            is_ours = result.response.bundle_version == self._bundle_version
+            if is_ours and scores_fit(answer, len(candidates.rows)):
+                return answer
+            result = self._call.broken(result)
+        has_moved = result.failure is Failure.MOVED
+        return RankerAnswer(None, failed=True, latency_s=result.latency_s, has_moved=has_moved)
 
     def _write(self, candidates: Merged, subject: Subject) -> ranker_pb2.RankRequest:
         return ranker_pb2.RankRequest(

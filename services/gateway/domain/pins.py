@@ -37,23 +37,27 @@ class Pins:
         """Pin every request from now on to `edition`."""
         self._current = edition
 
-    async def recommend(self, ask: Ask, budget: Budget) -> tuple[Answer, ItemTexts]:
+    async def recommend(
+        self, ask: Ask, budget: Budget, quality: float = 1.0
+    ) -> tuple[Answer, ItemTexts]:
         """Return an answer of one version, and that version's texts.
 
         Where a leaf has moved on, the request is made once more, whole, of the version that is
         current by then: two versions never meet in one answer.
         """
-        answer, texts = await self._recommend_once(ask, budget)
+        answer, texts = await self._recommend_once(ask, budget, quality)
         if not answer.version_moved:
             return answer, texts
-        return await self._recommend_once(ask, budget)
+        return await self._recommend_once(ask, budget, quality)
 
-    async def _recommend_once(self, ask: Ask, budget: Budget) -> tuple[Answer, ItemTexts]:
+    async def _recommend_once(
+        self, ask: Ask, budget: Budget, quality: float
+    ) -> tuple[Answer, ItemTexts]:
         edition = self._current
         if edition is None:
             raise RuntimeError("no request comes before there is something to serve")
         edition.requests += 1
         try:
-            return await edition.recommender.recommend(ask, budget), edition.texts
+            return await edition.recommender.recommend(ask, budget, quality), edition.texts
         finally:
             edition.requests -= 1

@@ -1,14 +1,15 @@
 """Recommend: the gateway's core, one request from ask to answer."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
+from services.gateway.domain.failures import RULES, Failure, call_policy
 from services.gateway.domain.filters import ItemRules, filter_candidates
 from services.gateway.domain.history import HistoryStore, compose_history
+from services.gateway.domain.ladder import tier_of
 from services.gateway.domain.merge import merge
 from services.gateway.domain.rerank import fill, select
 from services.gateway.domain.values import (
@@ -22,7 +23,12 @@ from services.gateway.domain.values import (
     SourceStatus,
     Subject,
 )
+from services.gateway.domain.waiting import results_within
 from signals.top import best_first
+
+RANKER = "ranker"
+LATE_S = 0.002
+"""Calls end by their own timeout; those that overrun it by this much are left behind."""
 
 
 class Budget(Protocol):
@@ -74,10 +80,16 @@ class Limits:
     """Candidates that the model scores at most."""
     sources_share: float = 0.6
     """Share of what remains that sources may use; the ranker has the rest."""
-    source_timeout_s: float = 1.0
-    """A source's own limit, whatever the budget."""
     margin_s: float = 0.005
     """Kept back at every hop for the way home."""
+
+    def narrowed(self, quality: float, page_size: int) -> "Limits":
+        """Return the share `quality` of the counts, but enough for a page."""
+        return replace(
+            self,
+            candidates_per_source=_share(self.candidates_per_source, quality, page_size),
+            ranked=_share(self.ranked, quality, page_size),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +114,17 @@ class Recommender:
     clock: Clock
     limits: Limits
 
-    async def recommend(self, ask: Ask, budget: Budget) -> Answer:
-        """Return the slate of `ask` and what it is worth."""
+    async def recommend(self, ask: Ask, budget: Budget, quality: float = 1.0) -> Answer:
+        """Return the slate of `ask` and what it is worth.
+
+        `quality`, in (0, 1], is the share of the configured candidate counts to ask for.
+        """
+        limits = self.limits.narrowed(quality, ask.page_size)
         subject = await self._look_up(ask)
-        answers = await self._fan_out(subject, budget)
+        answers = await self._fan_out(subject, limits, budget)
         merged = merge(answers)
         allowed, removed = filter_candidates(merged, subject, self.bundle.rules)
-        candidates = allowed.head(self.limits.ranked)
+        candidates = allowed.head(limits.ranked)
         ranker_answer = await self._rank(candidates, subject, budget)
         ranked = reorder(candidates, ranker_answer.scores)
         selected = select(ranked, ask.page_size, self.bundle.rules)
@@ -123,6 +139,8 @@ class Recommender:
             ranked=ranked,
             ranker=ranker_answer,
             slate=slate,
+            tier=tier_of(slate, ranked, answers, subject),
+            quality=quality,
             is_short=len(slate.rows) < ask.page_size,
         )
 
@@ -138,32 +156,43 @@ class Recommender:
             exclude_rows=excluded[excluded >= 0].astype(np.uint32),
             market=ask.market,
             ignored_item_ids=int((seeds < 0).sum() + (excluded < 0).sum()),
+            is_known=len(plays.rows) > 0,
         )
 
-    async def _fan_out(self, subject: Subject, budget: Budget) -> tuple[SourceAnswer, ...]:
-        share_s = budget.remaining_s() * self.limits.sources_share - self.limits.margin_s
-        timeout_s = min(self.limits.source_timeout_s, share_s)
+    async def _fan_out(
+        self, subject: Subject, limits: Limits, budget: Budget
+    ) -> tuple[SourceAnswer, ...]:
+        share_s = budget.remaining_s() * limits.sources_share - limits.margin_s
         disabled = self.switches.disabled_sources()
-        asking = (self._ask(name, name in disabled, subject, timeout_s) for name in self.sources)
-        return tuple(await asyncio.gather(*asking))
+        answers = await results_within(
+            [self._ask(name, name in disabled, subject, limits, share_s) for name in self.sources],
+            share_s + LATE_S,
+        )
+        return tuple(
+            answer or failed_answer(name, Failure.LATE, share_s)
+            for name, answer in zip(self.sources, answers, strict=True)
+        )
 
     async def _ask(
-        self, source: str, is_disabled: bool, subject: Subject, timeout_s: float
+        self, source: str, is_disabled: bool, subject: Subject, limits: Limits, share_s: float
     ) -> SourceAnswer:
         if is_disabled:
             return no_answer(source, SourceStatus.DISABLED)
-        if timeout_s <= 0:
-            return no_answer(source, SourceStatus.TIMEOUT)
+        if share_s <= 0:
+            return failed_answer(source, Failure.NO_TIME)
         return await self.sources[source].generate(
-            subject, limit=self.limits.candidates_per_source, timeout_s=timeout_s
+            subject,
+            limit=limits.candidates_per_source,
+            timeout_s=min(call_policy(source).timeout_s, share_s),
         )
 
     async def _rank(self, candidates: Merged, subject: Subject, budget: Budget) -> RankerAnswer:
         if not len(candidates.rows) or not len(subject.history.rows):
             return NOT_ASKED
-        timeout_s = budget.remaining_s() - self.limits.margin_s
-        if timeout_s <= 0:
+        left_s = budget.remaining_s() - self.limits.margin_s
+        if left_s <= 0:
             return RankerAnswer(scores=None, failed=True)
+        timeout_s = min(call_policy(RANKER).timeout_s, left_s)
         return await self.ranker.rank(candidates, subject, timeout_s=timeout_s)
 
 
@@ -180,6 +209,21 @@ def no_answer(source: str, status: SourceStatus, latency_s: float | None = None)
     return SourceAnswer(
         source, status, np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.float32), latency_s
     )
+
+
+def failed_answer(
+    source: str, failure: Failure, latency_s: float | None = None, *, is_hedged: bool = False
+) -> SourceAnswer:
+    """Return the answer of a source whose call failed, as the failure policy has it."""
+    return replace(
+        no_answer(source, RULES[failure].status, latency_s),
+        has_moved=failure is Failure.MOVED,
+        is_hedged=is_hedged,
+    )
+
+
+def _share(count: int, quality: float, page_size: int) -> int:
+    return min(count, max(round(count * quality), page_size))
 
 
 NOT_ASKED = RankerAnswer(scores=None, failed=False)

@@ -7,6 +7,8 @@ from enum import Enum, auto
 import numpy as np
 from numpy.typing import NDArray
 
+from signals.tiers import Tier
+
 Rows = NDArray[np.uint32]
 Scores = NDArray[np.float32]
 
@@ -64,6 +66,8 @@ class Subject:
     market: str
     ignored_item_ids: int
     """Seed and exclude ids that the bundle does not know."""
+    is_known: bool = True
+    """Plays of this user are stored; without any, only seed items are personal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,15 @@ class SourceAnswer:
     data_age_s: float | None = None
     has_moved: bool = False
     """It no longer holds the version that it was asked for."""
+    tier: Tier = Tier.PERSONAL
+    """The best rung that its candidates stand on, as it says."""
+    is_hedged: bool = False
+    """It was asked a second time because the first call was slow."""
+
+    @property
+    def has_answered(self) -> bool:
+        """Its candidates, if any, were used."""
+        return self.status in (SourceStatus.OK, SourceStatus.STALE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +179,10 @@ class Answer:
     """What was ranked, in ranked order."""
     ranker: RankerAnswer
     slate: Slate
+    tier: Tier
+    """The best rung that an item of the slate stands on."""
+    quality: float
+    """Share of the configured candidate counts that was asked for, in (0, 1]."""
     is_short: bool
     """Fewer items than the page asked for."""
 
@@ -178,6 +195,18 @@ class Answer:
     def version_moved(self) -> bool:
         """A leaf no longer holds this answer's version: another version may answer in full."""
         return self.ranker.has_moved or any(source.has_moved for source in self.sources)
+
+    @property
+    def waited_in_vain_s(self) -> float:
+        """Seconds spent waiting for parts that failed while others answered.
+
+        0 for sources when none answered at all: then it may well be this process that is slow.
+        """
+        answered = [source.latency_s or 0.0 for source in self.sources if source.has_answered]
+        slowest_s = max((source.latency_s or 0.0 for source in self.sources), default=0.0)
+        for_sources_s = slowest_s - max(answered) if answered else 0.0
+        for_ranker_s = (self.ranker.latency_s or 0.0) if self.ranker.failed else 0.0
+        return for_sources_s + for_ranker_s
 
     @property
     def is_degraded(self) -> bool:

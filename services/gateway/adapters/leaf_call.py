@@ -1,0 +1,138 @@
+"""One method of one leaf: called, called again when slow, and what came of it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import grpc
+
+from meshkit.telemetry import inject
+from services.gateway.adapters.leaf_log import ANSWERS, LeafLog
+from services.gateway.domain.failures import RULES, Again, CallPolicy, Failure
+from services.gateway.domain.hedging import Hedging
+
+Response = TypeVar("Response")
+
+FAILURES = {
+    grpc.StatusCode.DEADLINE_EXCEEDED: Failure.LATE,
+    grpc.StatusCode.UNAVAILABLE: Failure.UNAVAILABLE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Failure.FULL,
+    grpc.StatusCode.FAILED_PRECONDITION: Failure.MOVED,
+    grpc.StatusCode.INVALID_ARGUMENT: Failure.REFUSED,
+    grpc.StatusCode.OUT_OF_RANGE: Failure.REFUSED,
+}
+"""Every other code is `Failure.BROKEN`."""
+
+
+def retry_codes(policy: CallPolicy) -> tuple[grpc.StatusCode, ...]:
+    """Return the codes after which a channel may try again, as the failure policy has it."""
+    if not policy.retries:
+        return ()
+    return tuple(code for code, failure in FAILURES.items() if RULES[failure].again is Again.RETRY)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Generic[Response]):
+    """A call that was answered."""
+
+    response: Response
+    latency_s: float
+    is_hedged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A call that was not, or not as it should be."""
+
+    failure: Failure
+    latency_s: float
+    is_hedged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """What went wrong with one attempt, and what the log says of it."""
+
+    failure: Failure
+    text: str
+
+
+class LeafCall(Generic[Response]):
+    """Calls one method through one channel; without `hedging` no call is made twice.
+
+    No call is ever cancelled, which would leak: each ends by a timeout of its own, and the answer
+    that is not needed any more is dropped.
+    """
+
+    def __init__(
+        self, leaf: str, method: Callable[..., Any], hedging: Hedging | None = None
+    ) -> None:
+        self._method = method
+        self._hedging = hedging
+        self._log = LeafLog(leaf)
+        self._attempts: set[asyncio.Task[Response | _Fault]] = set()
+
+    async def __call__(self, request: Any, *, timeout_s: float) -> Answered[Response] | Failed:
+        """Return what came of it within `timeout_s`. Never raises."""
+        started_s = time.monotonic()
+        delay_s = None if self._hedging is None else self._hedging.delay_s()
+        if delay_s is None or delay_s >= timeout_s:
+            result, is_hedged = await self._attempt(request, timeout_s), False
+        else:
+            result, is_hedged = await self._hedged(request, delay_s, timeout_s)
+        latency_s = time.monotonic() - started_s
+        if isinstance(result, _Fault):
+            self._log.note(result.text)
+            return Failed(result.failure, latency_s, is_hedged)
+        self._log.note(ANSWERS)
+        return Answered(result, latency_s, is_hedged)
+
+    def broken(self, answered: Answered[Response]) -> Failed:
+        """Return the failure that an answer is when it breaks the contract."""
+        self._log.note("its answer breaks the contract")
+        return Failed(Failure.BROKEN, answered.latency_s, answered.is_hedged)
+
+    async def _hedged(
+        self, request: Any, delay_s: float, timeout_s: float
+    ) -> tuple[Response | _Fault, bool]:
+        """Return what the first attempt brings, or the better of two when it is slow."""
+        first = self._start(request, timeout_s)
+        done, _ = await asyncio.wait({first}, timeout=delay_s)
+        if done or self._hedging is None or not self._hedging.spend():
+            return await first, False
+        second = self._start(request, timeout_s - delay_s, is_first=False)
+        attempts = {first, second}
+        done, waiting = await asyncio.wait(attempts, return_when=asyncio.FIRST_COMPLETED)
+        if waiting and all(isinstance(each.result(), _Fault) for each in done):
+            done, _ = await asyncio.wait(attempts)
+        answers = (each.result() for each in done if not isinstance(each.result(), _Fault))
+        return next(answers, None) or first.result(), True
+
+    def _start(
+        self, request: Any, timeout_s: float, *, is_first: bool = True
+    ) -> "asyncio.Task[Response | _Fault]":
+        task = asyncio.ensure_future(self._attempt(request, timeout_s, is_first=is_first))
+        self._attempts.add(task)  # the event loop itself holds tasks weakly
+        task.add_done_callback(self._attempts.discard)
+        return task
+
+    async def _attempt(
+        self, request: Any, timeout_s: float, *, is_first: bool = True
+    ) -> Response | _Fault:
+        started_s = time.monotonic()
+        try:
+            response: Response | None = await self._method(
+                request, timeout=timeout_s, metadata=inject()
+            )
+        except grpc.aio.AioRpcError as error:
+            code = error.code()
+            return _Fault(FAILURES.get(code, Failure.BROKEN), code.name)
+        except grpc.aio.UsageError:  # the channel was closed while its version went
+            return _Fault(Failure.UNAVAILABLE, "its channel is closed")
+        if response is None:  # what grpc.aio makes of bytes that it cannot decode
+            return _Fault(Failure.BROKEN, "its answer cannot be decoded")
+        if is_first and self._hedging is not None:
+            self._hedging.answered(time.monotonic() - started_s)
+        return response
