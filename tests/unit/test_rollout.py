@@ -41,7 +41,7 @@ class FakeRecommender:
     def bundle(self) -> SimpleNamespace:
         return SimpleNamespace(version=self.version)
 
-    async def recommend(self, _ask: Ask, _budget: Budget) -> Any:
+    async def recommend(self, _ask: Ask, _budget: Budget, _quality: float) -> Any:
         if self.released is not None:
             await self.released.wait()
         self.moved_times -= 1
