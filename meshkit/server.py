@@ -5,9 +5,9 @@
    here SIGTERM ends the process without further ado, with status 0.
 3. Health turns to SERVING, the address file appears, `on_ready` hears the address.
 4. SIGTERM or SIGINT: the address file goes, health turns to NOT_SERVING so that clients turn
-   elsewhere, no new calls are taken, running ones get `drain_s`, `on_stop` runs, and the function
-   returns. The same signal again ends the process on the spot, and a process that has not ended
-   `LEAVE_S` after its drain is ended by force, with status 1.
+   elsewhere, calls are taken for `settle_s` more and then no longer, running ones get `drain_s`,
+   `on_stop` runs, and the function returns. The same signal again ends the process on the spot,
+   and a process that has not ended `LEAVE_S` after its drain is ended by force, with status 1.
 """
 
 import asyncio
@@ -33,15 +33,22 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from meshkit import addresses
-from meshkit.channels import MESSAGE_OPTIONS
+from meshkit.admission import Admission, CallPool
+from meshkit.channels import MESSAGE_OPTIONS, SERVER_PING_OPTIONS
 from meshkit.config import PREFIX, ConfigError, setting
-from meshkit.interceptors import AioServerInterceptor, CallGate, SyncServerInterceptor
+from meshkit.interceptors import AioServerInterceptor, SyncServerInterceptor
+from meshkit.served_call import CallGate
 
 DEFAULT_LISTEN = "127.0.0.1:0"  # never reachable from outside unless asked
 DEFAULT_MAX_WORKERS = 4  # a call is native code that holds a core; more threads only queue
+DEFAULT_MAX_WAITING = 64  # a full queue of millisecond calls empties within a page's deadline
 DEFAULT_DRAIN_S = 5.0  # as long as a patient caller waits
-SETTLE_S = 0.25  # clients hear NOT_SERVING within milliseconds and finish what they just sent
+DEFAULT_SETTLE_S = 0.25  # clients hear NOT_SERVING within milliseconds
 LEAVE_S = 3.0  # for `on_stop` and the interpreter's own end
+# gRPC's own limit refuses without a word of when to try again, and on aio counts health watchers:
+# it only bounds memory, far above what admission lets in and lets wait.
+MAX_OPEN_CALLS_AIO = 2048
+MAX_REFUSALS_SYNC = 1024
 POLL_S = 0.02
 IDLE_POLLS = 2  # a call that waits for a thread is not counted yet, so one idle look is no proof
 # A 0.22 ms kernel without the GIL took 5.4 ms beside one busy Python thread at the default 5 ms.
@@ -49,6 +56,7 @@ SWITCH_INTERVAL_S = 0.0005
 
 SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),  # two processes must never share a port by accident
+    *SERVER_PING_OPTIONS,
     *MESSAGE_OPTIONS,
 )
 
@@ -63,7 +71,9 @@ class ServerSettings:
     """Where a server listens and how it ends.
 
     `address_file` gets the bound `host:port` once the server is SERVING. `max_workers` is the
-    number of threads of a sync server, unused by aio. `drain_s` is what running calls get to end.
+    number of threads of a sync server and `max_waiting` how many calls may wait for one, further
+    ones are refused; aio uses neither. A server that is told to stop says so for `settle_s`, then
+    takes no new calls, and gives the running ones `drain_s` to end.
     """
 
     listen: str = setting(
@@ -72,6 +82,8 @@ class ServerSettings:
     address_file: Path | None = None
     reflection: bool = False
     max_workers: int = setting(default=DEFAULT_MAX_WORKERS, at_least=1, at_most=256)
+    max_waiting: int = setting(default=DEFAULT_MAX_WAITING, at_least=1, at_most=10_000)
+    settle_s: float = setting(default=DEFAULT_SETTLE_S, at_least=0, at_most=60)
     drain_s: float = setting(default=DEFAULT_DRAIN_S, at_least=0, at_most=600)
 
 
@@ -109,9 +121,13 @@ def serve_sync(
     gate = CallGate(is_open=False)
     with _StopSignals() as signals, ExitStack() as leaving:
         leaving.callback(on_stop or _nothing)
-        pool = ThreadPoolExecutor(settings.max_workers, thread_name_prefix="call")
-        interceptor = SyncServerInterceptor(gate)
-        server = grpc.server(pool, interceptors=[interceptor], options=SERVER_OPTIONS)
+        pool = CallPool(settings.max_workers, settings.max_waiting)
+        server = grpc.server(
+            pool,
+            interceptors=[SyncServerInterceptor(gate, pool=pool)],
+            options=SERVER_OPTIONS,
+            maximum_concurrent_rpcs=pool.room + MAX_REFUSALS_SYNC,
+        )
         address = _bind(server, settings)
         checks = (health or Health()).checks
         _add_standard_services(server, checks, settings, service_names)
@@ -120,7 +136,7 @@ def serve_sync(
         register(server)
         server.start()
         leaving.callback(_leave_within, gate, LEAVE_S)
-        leaving.callback(_drain_sync, server, checks, gate, settings.drain_s)
+        leaving.callback(_drain_sync, server, checks, gate, settings)
         (warm or _nothing)()
         gate.open()
         for name in ("", *service_names):
@@ -140,8 +156,11 @@ def serve_aio(
     warm: Callable[[], Awaitable[None]] | None = None,
     on_ready: Callable[[str], None] | None = None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
+    admission: Admission | None = None,
 ) -> None:
     """Serve on an event loop of its own until SIGTERM or SIGINT; see `serve_sync`.
+
+    With an `admission`, each call of our own methods takes a place of it, or is refused.
 
     `register` runs inside the loop, so it may open channels and start tasks. `warm` must leave
     the loop free, or health and signals go unanswered while it runs.
@@ -156,8 +175,11 @@ def serve_aio(
         signals.wake = partial(loop.call_soon_threadsafe, starting.cancel)
         async with AsyncExitStack() as leaving:
             leaving.push_async_callback(on_stop or _nothing_async)
-            interceptor = AioServerInterceptor(gate)
-            server = grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
+            server = grpc.aio.server(
+                interceptors=[AioServerInterceptor(gate, admission=admission)],
+                options=SERVER_OPTIONS,
+                maximum_concurrent_rpcs=MAX_OPEN_CALLS_AIO,
+            )
             address = _bind(server, settings)
             checks = grpc_health.aio.HealthServicer()
             _add_standard_services(server, checks, settings, service_names)
@@ -166,7 +188,7 @@ def serve_aio(
             register(server)
             await server.start()
             leaving.callback(_leave_within, gate, LEAVE_S)
-            leaving.push_async_callback(_drain_aio, server, checks, gate, settings.drain_s)
+            leaving.push_async_callback(_drain_aio, server, checks, gate, settings)
             await (warm or _nothing_async)()
             gate.open()
             for name in ("", *service_names):
@@ -311,25 +333,31 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def _drain_sync(
-    server: grpc.Server, checks: grpc_health.HealthServicer, gate: CallGate, drain_s: float
+    server: grpc.Server,
+    checks: grpc_health.HealthServicer,
+    gate: CallGate,
+    settings: ServerSettings,
 ) -> None:
     _log.info("draining")
     checks.enter_graceful_shutdown()
-    time.sleep(SETTLE_S)
-    server.stop(drain_s)
-    for _ in _polls_until_idle(gate, drain_s):
+    time.sleep(settings.settle_s)
+    server.stop(settings.drain_s)
+    for _ in _polls_until_idle(gate, settings.drain_s):
         time.sleep(POLL_S)
     server.stop(0).wait(1.0)  # ends health watchers, which would hold a stop(grace) to its end
 
 
 async def _drain_aio(
-    server: grpc.aio.Server, checks: grpc_health.aio.HealthServicer, gate: CallGate, drain_s: float
+    server: grpc.aio.Server,
+    checks: grpc_health.aio.HealthServicer,
+    gate: CallGate,
+    settings: ServerSettings,
 ) -> None:
     _log.info("draining")
     await checks.enter_graceful_shutdown()
-    await asyncio.sleep(SETTLE_S)
-    stopping = asyncio.create_task(server.stop(drain_s))
-    for _ in _polls_until_idle(gate, drain_s):
+    await asyncio.sleep(settings.settle_s)
+    stopping = asyncio.create_task(server.stop(settings.drain_s))
+    for _ in _polls_until_idle(gate, settings.drain_s):
         await asyncio.sleep(POLL_S)
     await server.stop(0)
     await stopping

@@ -22,7 +22,8 @@ from opentelemetry.trace import SpanKind, StatusCode, Tracer, format_span_id, fo
 
 from meshkit import errors, telemetry
 from meshkit.errors import FieldViolation, InvalidFields
-from meshkit.interceptors import AioServerInterceptor, CallGate, SyncServerInterceptor
+from meshkit.interceptors import AioServerInterceptor, SyncServerInterceptor
+from meshkit.served_call import CallGate
 
 SERVICE = "meshkit.test.v1.ProbeService"
 METHOD = f"/{SERVICE}/Do"
