@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from recmesh.common.v1 import common_pb2
 from recmesh.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
+from meshkit.admission import PATIENT_S, Admission
 from meshkit.call_log import CallLog
 from meshkit.deadlines import Budget
 from meshkit.fields import FieldFaults
@@ -29,12 +31,16 @@ DEFAULT_SURFACE = "home"
 SURFACE_DEADLINES_S = {"home": 0.150, "batch": 5.0}
 """Longest time that an answer may take, by where it will be shown, in seconds."""
 
+REPLY_S = 0.010
+"""Kept back from the caller's own deadline, for the answer to be written, sent and read."""
+
 
 class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
     """Answers `Recommend`, each request from one bundle."""
 
-    def __init__(self, pins: Pins, call_log: CallLog) -> None:
+    def __init__(self, pins: Pins, admission: Admission, call_log: CallLog) -> None:
         self._pins = pins
+        self._admission = admission
         self._call_log = call_log
         self._working: set[asyncio.Task[tuple[Answer, ItemTexts]]] = set()
 
@@ -45,20 +51,37 @@ class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
     ) -> gateway_pb2.RecommendResponse:
         """Return one slate. A caller who hangs up cancels no leaf call: each would leak."""
         ask = read_ask(request)
-        limit_s = SURFACE_DEADLINES_S[request.surface or DEFAULT_SURFACE]
-        budget = Budget.start(limit_s, context.time_remaining())
-        work = asyncio.create_task(self._pins.recommend(ask, budget))
+        budget = start_budget(request.surface, context.time_remaining())
+        work = asyncio.create_task(self._answer(ask, budget))
         self._working.add(work)  # the event loop itself holds tasks weakly
         work.add_done_callback(self._forget)
+        self._admission.keep_until(work)
         answer, texts = await asyncio.shield(work)
         self._call_log.note("answered", answer.bundle_version)
         return write_answer(answer, texts)
+
+    async def _answer(self, ask: Ask, budget: Budget) -> tuple[Answer, ItemTexts]:
+        """Return the answer, narrowed for a hurried caller of a busy gateway."""
+        is_patient = budget.remaining_s() >= PATIENT_S
+        quality = 1.0 if is_patient else self._admission.quality()
+        started_s = time.monotonic()
+        answer, texts = await self._pins.recommend(ask, budget, quality)
+        self._admission.observe(time.monotonic() - started_s - answer.waited_in_vain_s)
+        return answer, texts
 
     def _forget(self, work: "asyncio.Task[tuple[Answer, ItemTexts]]") -> None:
         """Let go of a finished task; tell its fault, since its caller may have hung up."""
         self._working.discard(work)
         if not work.cancelled() and (fault := work.exception()) is not None:
             _log.warning("a request ended with %r", fault)
+
+
+def start_budget(surface: str, caller_remaining_s: float | None) -> Budget:
+    """Return what an answer may take: the surface's time, or less where the caller has less."""
+    limit_s = SURFACE_DEADLINES_S[surface or DEFAULT_SURFACE]
+    if caller_remaining_s is None:
+        return Budget.start(limit_s, None)
+    return Budget.start(limit_s, caller_remaining_s - REPLY_S)
 
 
 def read_ask(request: gateway_pb2.RecommendRequest) -> Ask:

@@ -13,6 +13,7 @@ from recmesh.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from meshkit import telemetry
 from meshkit.addresses import is_numeric
+from meshkit.admission import Admission
 from meshkit.bundles import Bundle, readable
 from meshkit.call_log import CallLog
 from meshkit.channels import open_channel
@@ -60,6 +61,7 @@ def serve(config: GatewayConfig) -> None:
             service_names=[SERVICE],
             warm=gateway.warm,
             on_stop=gateway.close,
+            admission=gateway.admission,
         )
     finally:
         telemetry.shutdown()
@@ -80,6 +82,7 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
 
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
+        self.admission = Admission()
         self._call_log = CallLog(config.call_log, "gateway")
         self._shelf = Shelf[OpenedBundle]()
         self._keeper = keeper_of(self._shelf, config.stock, _open)
@@ -111,7 +114,7 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
             withdraw=self._withdraw,
             call_log=self._call_log,
         )
-        servicer = RecommendationServicer(self._pins, self._call_log)
+        servicer = RecommendationServicer(self._pins, self.admission, self._call_log)
         gateway_pb2_grpc.add_RecommendationServiceServicer_to_server(servicer, server)
         status_pb2_grpc.add_StatusServiceServicer_to_server(self, server)
 

@@ -12,19 +12,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from meshkit.addresses import split_address
-from meshkit.channels import MESSAGE_OPTIONS
+from meshkit.channels import CHANNEL_OPTIONS
 
 TIMEOUT_S = 1.0
 
 _log = logging.getLogger(__name__)
-
-_OPTIONS = (
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    *MESSAGE_OPTIONS,
-)
 
 
 class Word(Enum):
@@ -74,7 +66,7 @@ class LeafVersions:
 
     async def _ask(self, worker: str, version: str) -> Word:
         if worker not in self._channels:
-            self._channels[worker] = grpc.aio.insecure_channel(worker, options=_OPTIONS)
+            self._channels[worker] = grpc.aio.insecure_channel(worker, options=CHANNEL_OPTIONS)
         check: Any = health_pb2_grpc.HealthStub(self._channels[worker]).Check
         try:
             answer = await check(health_pb2.HealthCheckRequest(service=version), timeout=TIMEOUT_S)
