@@ -8,10 +8,22 @@ from recmesh.gateway.v1 import gateway_pb2
 
 _SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["RecommendationService"].full_name
 
+# Of several gateways, one that answers hardly anything is left out for 1 to 4 s at a time, a lone
+# one never. Calls that end by their own deadline count, so a stopped gateway is out after 1 to 2 s
+# of traffic. What an overloaded gateway sheds counts as well: hence near silence, not half.
+_OUTLIERS = {
+    "interval": "1s",
+    "baseEjectionTime": "1s",
+    "maxEjectionTime": "4s",
+    "maxEjectionPercent": 50,
+    "failurePercentageEjection": {"threshold": 90, "minimumHosts": 2, "requestVolume": 5},
+    "childPolicy": [{"round_robin": {}}],
+}
+
 # UNAVAILABLE is the only status after which the work surely was not done for us. One retry, and a
 # budget of failures for the whole channel, so that an outage is not answered with twice the load.
 _SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
+    "loadBalancingConfig": [{"outlier_detection_experimental": _OUTLIERS}],
     "healthCheckConfig": {"serviceName": ""},
     "methodConfig": [
         {
@@ -30,7 +42,13 @@ _SERVICE_CONFIG = {
 
 # gRPC's own cap is two minutes: a gateway that comes back would go unnoticed as long.
 _RECONNECT_BACKOFF_INITIAL_MS = 100
-_RECONNECT_BACKOFF_MAX_MS = 1000
+_RECONNECT_BACKOFF_MAX_MS = 1000  # also what an attempt gets to connect
+
+# A stopped or unreachable gateway keeps its connection, and callers with little traffic are not
+# enough for an ejection: pings tell within 4 s. Every 2 s, less often than inside of the mesh, for
+# a gateway has many callers; gateways allow up to 4 a second.
+_PING_EVERY_MS = 2000
+_PING_TIMEOUT_MS = 2000
 
 
 def channel_options() -> tuple[tuple[str, str | int], ...]:
@@ -40,6 +58,12 @@ def channel_options() -> tuple[tuple[str, str | int], ...]:
         ("grpc.initial_reconnect_backoff_ms", _RECONNECT_BACKOFF_INITIAL_MS),
         ("grpc.min_reconnect_backoff_ms", _RECONNECT_BACKOFF_MAX_MS),
         ("grpc.max_reconnect_backoff_ms", _RECONNECT_BACKOFF_MAX_MS),
+        ("grpc.keepalive_time_ms", _PING_EVERY_MS),
+        ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
+        # gRPC's own pings (for bandwidth) have 60 s by default, and keepalive waits for them.
+        ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
     )
 
 
