@@ -28,6 +28,7 @@ from recmesh_client import (
     ServerFault,
     SourceCoverage,
     SourceStatus,
+    Tier,
     Unavailable,
 )
 from recmesh_client.channel import grpc_target
@@ -85,6 +86,7 @@ def test_an_answer_comes_back_as_frozen_typed_values(gateway: ScriptedGateway) -
                         latency=Duration(nanos=4_500_000),
                         candidates=9,
                         data_age=Duration(seconds=61),
+                        hedged=True,
                     ),
                     pb.SourceCoverage(source="ann", status=common_pb2.SOURCE_STATUS_DISABLED),
                 ],
@@ -93,6 +95,8 @@ def test_an_answer_comes_back_as_frozen_typed_values(gateway: ScriptedGateway) -
                 degraded=True,
                 filled_from_popularity=1,
                 ignored_item_ids=2,
+                tier=common_pb2.TIER_TRENDING_MARKET,
+                quality=0.5,
             ),
         )
     )
@@ -105,7 +109,7 @@ def test_an_answer_comes_back_as_frozen_typed_values(gateway: ScriptedGateway) -
         items=(RecommendedItem("t1", 0.5, (Provenance("similar", 3, 2.0),), "Song", "Band"),),
         coverage=Coverage(
             sources=(
-                SourceCoverage("trending", SourceStatus.STALE, 0.0045, 9, 61.0),
+                SourceCoverage("trending", SourceStatus.STALE, 0.0045, 9, 61.0, hedged=True),
                 SourceCoverage("ann", SourceStatus.DISABLED, None, 0, None),
             ),
             ranked_by=RankedBy.MODEL,
@@ -113,6 +117,8 @@ def test_an_answer_comes_back_as_frozen_typed_values(gateway: ScriptedGateway) -
             degraded=True,
             filled_from_popularity=1,
             ignored_item_ids=2,
+            tier=Tier.TRENDING_MARKET,
+            quality=0.5,
         ),
     )
     assert hash(recommendation)
@@ -126,6 +132,7 @@ def test_the_enums_hold_every_value_of_the_contract() -> None:
         common_pb2.SourceStatus, "SOURCE_STATUS_"
     )
     assert {r.name: r.value for r in RankedBy} == short_names(pb.RankedBy, "RANKED_BY_")
+    assert {t.name: t.value for t in Tier} == short_names(common_pb2.Tier, "TIER_")
 
 
 def test_a_status_newer_than_the_client_reads_as_unspecified(gateway: ScriptedGateway) -> None:
@@ -135,6 +142,16 @@ def test_a_status_newer_than_the_client_reads_as_unspecified(gateway: ScriptedGa
     recommendation = run(gateway, lambda client: client.recommend())
 
     assert recommendation.coverage.sources[0].status is SourceStatus.UNSPECIFIED
+
+
+def test_a_gateway_that_says_no_tier_and_no_quality_is_older_than_both(
+    gateway: ScriptedGateway,
+) -> None:
+    gateway.default = answer(pb.RecommendResponse(coverage=pb.Coverage()))
+
+    coverage = run(gateway, lambda client: client.recommend()).coverage
+
+    assert (coverage.tier, coverage.quality) == (Tier.UNSPECIFIED, None)
 
 
 def test_a_request_carries_every_argument_and_the_metadata(gateway: ScriptedGateway) -> None:

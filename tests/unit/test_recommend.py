@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -341,6 +341,48 @@ def test_every_source_gets_the_subject_and_the_limit() -> None:
         assert subject.market == "SE"
         assert subject.history.rows.tolist() == [8, 7]
         assert subject.exclude_rows.tolist() == [9]
+
+
+def test_a_narrowed_request_asks_for_less_but_for_a_page_at_least() -> None:
+    limits = Limits(candidates_per_source=100, ranked=200)
+    narrowed, tight = World(GOOD, limits=limits), World(GOOD, limits=limits)
+
+    answer = asyncio.run(
+        narrowed.recommender.recommend(ask_for(), FakeBudget([BUDGET_S]), quality=0.25)
+    )
+    asyncio.run(tight.recommender.recommend(ask_for(30), FakeBudget([BUDGET_S]), quality=0.25))
+
+    assert answer.quality == 0.25
+    assert narrowed.sources["ann"].asked[0][1] == 25
+    assert tight.sources["ann"].asked[0][1] == 30
+    assert not answer.is_degraded
+
+
+@pytest.mark.parametrize(
+    ("statuses_s", "ranker_failed", "expected_s"),
+    [
+        ({"ann": ("OK", 0.02), "similar": ("TIMEOUT", 0.09)}, False, 0.07),
+        ({"ann": ("OK", 0.02), "similar": ("OK", 0.05)}, False, 0.0),
+        ({"ann": ("OK", 0.02), "similar": ("ERROR", 0.001)}, False, 0.0),
+        ({"ann": ("TIMEOUT", 0.09), "similar": ("TIMEOUT", 0.09)}, False, 0.0),
+        ({"ann": ("OK", 0.02), "similar": ("OK", 0.02)}, True, 0.04),
+    ],
+    ids=["one late", "all answer", "one fails at once", "none answers", "the ranker fails"],
+)
+def test_waits_for_parts_that_failed_are_told_from_work(
+    statuses_s: dict[str, tuple[str, float]], ranker_failed: bool, expected_s: float
+) -> None:
+    whole = World(GOOD).answer(ask_for())
+    answer = replace(
+        whole,
+        sources=tuple(
+            no_answer(name, SourceStatus[status], latency_s)
+            for name, (status, latency_s) in statuses_s.items()
+        ),
+        ranker=RankerAnswer(None, failed=ranker_failed, latency_s=0.04),
+    )
+
+    assert answer.waited_in_vain_s == pytest.approx(expected_s)
 
 
 def test_the_ranker_is_asked_for_the_head_of_what_may_be_shown() -> None:

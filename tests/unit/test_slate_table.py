@@ -15,6 +15,7 @@ from recmesh_client import (
     RecommendedItem,
     SourceCoverage,
     SourceStatus,
+    Tier,
 )
 
 COVERAGE = Coverage(
@@ -134,3 +135,18 @@ def test_the_summary_names_the_answer_and_the_bundle_in_full_on_a_narrow_screen(
 
     assert isinstance(console.file, io.StringIO)
     assert identifier in console.file.getvalue().replace("\n", "").replace(" ", "")
+
+
+def test_the_tier_is_named_and_a_busy_gateways_narrowing_too() -> None:
+    usual = printed(coverage=replace(COVERAGE, tier=Tier.RECENT_ITEMS, quality=1.0))
+    busy = printed(coverage=replace(COVERAGE, quality=0.4))
+
+    assert "tier RECENT_ITEMS" in usual
+    assert "usual candidates" not in usual
+    assert "40% of the usual candidates" in busy
+
+
+def test_a_source_that_was_asked_twice_says_so() -> None:
+    source = SourceCoverage("ann", SourceStatus.OK, 0.004, 9, None, hedged=True)
+
+    assert "4.0 ms hedged" in printed(coverage=replace(COVERAGE, sources=(source,)))

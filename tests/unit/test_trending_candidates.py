@@ -22,6 +22,7 @@ from services.candidates.domain.trending_candidates import (
 from services.candidates.domain.values import Candidates, Query
 from signals.bloom import build_filter
 from signals.bundle import NO_CODE, ItemKeys, ItemTraits
+from signals.tiers import Tier
 
 GENRES = ("Jazz", "Rock", "Soul")
 JAZZ, ROCK, SOUL = range(3)
@@ -98,6 +99,9 @@ def snapshot(**tops: dict[int, float]) -> TrendingSnapshot:
 
 
 def _segment(name: str) -> Segment:
+    market, is_both, genre = name.partition("_")
+    if is_both:
+        return Segment(market, genre)
     return Segment(None, name) if name in GENRES else Segment(name)
 
 
@@ -168,6 +172,32 @@ def test_an_answer_is_stale_beyond_the_limit(age_s: float, is_stale: bool) -> No
     assert found.data_age_s == age_s
     assert found.is_stale is is_stale
     assert len(found.rows) == 4
+
+
+def test_the_limit_of_staleness_is_a_setting() -> None:
+    trends = HeldTrends(snapshot(everywhere=EVERYWHERE), age_s=5.0)
+
+    found = trending_candidates(query(), trends, ITEMS, traits(), GENRES, max_age_s=4.0)
+
+    assert found.is_stale
+
+
+@pytest.mark.parametrize(
+    ("held", "market", "tier"),
+    [
+        ({"SE_Jazz": {100: 1.0}, "SE": {100: 1.0}}, "SE", Tier.TRENDING_MARKET_GENRE),
+        ({"SE_Rock": {100: 1.0}, "SE": {100: 1.0}}, "SE", Tier.TRENDING_MARKET),
+        ({"Jazz": {100: 1.0}}, "SE", Tier.TRENDING_GLOBAL),
+        ({"SE_Jazz": {100: 1.0}, "SE": {100: 1.0}}, "", Tier.TRENDING_GLOBAL),
+    ],
+    ids=["market and genre", "market", "nothing of the market", "no market asked for"],
+)
+def test_the_answer_says_how_near_to_the_user_its_trend_is(
+    held: dict[str, dict[int, float]], market: str, tier: Tier
+) -> None:
+    trends = HeldTrends(snapshot(everywhere=EVERYWHERE, **held))
+
+    assert ask(trends, query(history=[0], market=market)).tier is tier
 
 
 @pytest.mark.parametrize(
