@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from meshctl.process_identity import identify
+from meshctl.process_identity import ProcessIdentity, identify
 
 Protocol = Literal["grpc", "http"]
 
@@ -23,10 +23,10 @@ class ProcessSpec:
 
     `argv` is a Python module and its arguments. `env` is added to our own
     environment; `{name}` in a value becomes the address of that process, which
-    must be among `waits_for`: those that must serve before this one starts.
-    `prepare` is called once with the address when the process serves, before
-    anything that waits for it starts, in a thread of its own. The mesh ends
-    when an `is_essential` process ends.
+    must be among `waits_for`: those that must serve before this one starts; one
+    that is started again waits for nobody. `prepare` is called with the address
+    whenever the process has come to serve, in a thread of its own, before
+    anything that waits for it starts. It must end soon when the process does.
     """
 
     name: str
@@ -35,18 +35,28 @@ class ProcessSpec:
     waits_for: tuple[str, ...] = ()
     protocol: Protocol = "grpc"
     prepare: Callable[[str], None] | None = None
-    is_essential: bool = False
 
 
 class ChildProcess:
-    """A running process in a session of its own, so that a terminal's Ctrl-C passes it by."""
+    """A running process in a session of its own, so that a terminal's Ctrl-C passes it by.
 
-    def __init__(self, spec: ProcessSpec, env: Mapping[str, str], state_directory: Path) -> None:
+    `restart` says which restart it is, 0 for the first start; a later process
+    adds to the log of the earlier ones.
+    """
+
+    def __init__(
+        self,
+        spec: ProcessSpec,
+        env: Mapping[str, str],
+        state_directory: Path,
+        *,
+        restart: int = 0,
+    ) -> None:
         self.log_path = state_directory / "logs" / f"{spec.name}.log"
         self._address_path = state_directory / "addresses" / spec.name
         self._prepare_paths()
-        self._process = self._start(spec, env)
-        self.identity = identify(self._process.pid)
+        self._process = self._start(spec, env, restart)
+        self.identity = _identify_child(self._process.pid)
 
     def read_address(self) -> str:
         """Return the `host:port` that the process serves at, empty until it does."""
@@ -89,9 +99,14 @@ class ChildProcess:
         self._address_path.parent.mkdir(parents=True, exist_ok=True)
         self._address_path.unlink(missing_ok=True)
 
-    def _start(self, spec: ProcessSpec, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def _start(
+        self, spec: ProcessSpec, env: Mapping[str, str], restart: int
+    ) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-P", "-m", "meshctl.child", str(os.getpid()), *spec.argv]
-        with self.log_path.open("wb") as log:
+        with self.log_path.open("ab" if restart else "wb") as log:
+            if restart:
+                log.write(f"--- {spec.name}, restart {restart} ---\n".encode())
+                log.flush()
             return subprocess.Popen(  # noqa: S603 - our own modules, no shell
                 command,
                 env={
@@ -121,6 +136,14 @@ def describe_exit(status: int) -> str:
         return signal.Signals(-status).name
     except ValueError:
         return f"signal {-status}"
+
+
+def _identify_child(pid: int) -> ProcessIdentity:
+    identity = identify(pid)
+    if identity.started or not Path("/proc/self/stat").exists():
+        return identity
+    # It ended at once. Without a start time whoever gets its pid next would pass for it.
+    return ProcessIdentity(pid, "ended at once")
 
 
 def _kill_group(group: int) -> None:

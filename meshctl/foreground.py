@@ -1,16 +1,19 @@
 """A local mesh in the foreground: from its start to Ctrl-C."""
 
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 
 from meshctl.local_mesh import LocalMesh, StartInterruptedError
+from meshctl.mesh_member import ProcessState
+from meshctl.run_file import is_gateway
 from meshctl.start_display import StartDisplay
 from meshctl.stop_signals import StopSignals
 
 
-def supervise(mesh: LocalMesh, *, console: Console) -> int:
-    """Start `mesh`, say where its gateway is, watch it until a stop signal; returns an exit status.
+def supervise(mesh: LocalMesh, *, console: Console) -> None:
+    """Start `mesh`, say where its gateways are, and watch it until a stop signal.
 
     Raises MeshError when it does not start.
     """
@@ -19,20 +22,20 @@ def supervise(mesh: LocalMesh, *, console: Console) -> int:
             with StartDisplay(console) as display:
                 mesh.start(is_stopping=lambda: signals.is_requested, show=display.show)
         except StartInterruptedError:
-            return 0
-        _greet(mesh.address("gateway"))
-        status = mesh.wait(is_stopping=lambda: signals.is_requested)
+            return
+        _greet([state for state in mesh.states() if is_gateway(state.name)])
+        mesh.wait(is_stopping=lambda: signals.is_requested)
         console.print("stopping the mesh", highlight=False)
-    return status
 
 
-def _greet(gateway: str) -> None:
+def _greet(gateways: Sequence[ProcessState]) -> None:
     method = "recmesh.gateway.v1.RecommendationService/Recommend"
+    first = gateways[0].address
     lines = (
-        f"gateway {gateway} SERVING",
+        *(f"{gateway.name} {gateway.address} SERVING" for gateway in gateways),
         "",
         "  ask it:  meshctl recommend USER",
-        f'           grpcurl -plaintext -d \'{{"user_id": "USER"}}\' {gateway} {method}',
+        f'           grpcurl -plaintext -d \'{{"user_id": "USER"}}\' {first} {method}',
         "  see it:  meshctl status",
         "  stop it: Ctrl-C",
     )

@@ -1,13 +1,15 @@
-"""Starts, watches and stops the processes of a local mesh.
+"""Starts the processes of a local mesh, starts those again that end, and stops all.
 
 How this works: one thread, the caller's, does everything by polling. A process
 starts as soon as those that it waits for serve, so all that can start together
 do. It serves when it has written its address, its health service says SERVING
-and its `prepare` step, if any, has ended. Stopping goes the other way round,
+and its `prepare` step, if any, has ended. From then on a process that ends is
+started again, at the address that it had. Stopping goes the other way round,
 in waves: a process is asked to end when nothing that waits for it runs.
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from typing import Self
 from meshctl.child_process import ProcessSpec
 from meshctl.mesh_member import Member, MeshError, ProcessState
 from meshctl.process_identity import identify
+from meshctl.process_order import require_startable, stop_waves
 from meshctl.run_file import Run, RunFile, RunFileError, RunningProcess
 from meshctl.stop_signals import ignored_stop_signals
 
@@ -30,7 +33,7 @@ TERMINATE_BUDGET_S = 8.0
 _KILL_BUDGET_S = 1.5
 _WAVE_SHARE = 0.5  # of the time that is left: 4 s for the gateway, 2 s for leaves, then the rest
 _POLL_S = 0.05
-_WATCH_S = 0.2
+_WATCH_S = 0.1
 
 
 class StartInterruptedError(MeshError):
@@ -63,7 +66,7 @@ class LocalMesh:
         start_deadline_s: float = START_DEADLINE_S,
         terminate_budget_s: float = TERMINATE_BUDGET_S,
     ) -> None:
-        _require_startable(specs)
+        require_startable(specs)
         self._specs = tuple(specs)
         self._members: dict[str, Member] = {}
         self._start_deadline_s = start_deadline_s
@@ -73,6 +76,9 @@ class LocalMesh:
         self._facts = facts
         self._say = say
         self._started_at = ""
+        self._thread_id = 0
+        self._published: tuple[RunningProcess, ...] = ()
+        self._has_run_file_fault = False
 
     def __enter__(self) -> Self:
         return self
@@ -94,6 +100,7 @@ class LocalMesh:
         StartInterruptedError when `is_stopping` says so. Nothing runs after an error.
         Call it from a thread that lives as long as the mesh.
         """
+        self._thread_id = threading.get_ident()
         try:
             self._claim()
             while not self._is_serving():
@@ -105,19 +112,17 @@ class LocalMesh:
             self.stop()
             raise
 
-    def wait(self, *, is_stopping: Callable[[], bool]) -> int:
-        """Watch the mesh until `is_stopping` (returns 0) or an essential process ends (1).
+    def wait(self, *, is_stopping: Callable[[], bool]) -> None:
+        """Watch the mesh until `is_stopping`, starting again whatever ends, and saying so.
 
-        The end of any other process is said once; the mesh goes on without it.
+        Call it from the thread that called `start`.
         """
+        if threading.get_ident() != self._thread_id:
+            # A process started here would be killed at the end of this thread.
+            raise RuntimeError("start() and wait() must be called from the same thread")
         while not is_stopping():
-            ended = [member for member in self._members.values() if member.notice_end()]
-            for member in ended:
-                self._say(member.obituary())
-            if any(member.spec.is_essential for member in ended):
-                return 1
+            self._tend()
             time.sleep(_WATCH_S)
-        return 0
 
     def stop(self) -> None:
         """Stop everything within 10 s (by default), leave no process, remove the run file.
@@ -160,7 +165,7 @@ class LocalMesh:
         before = self.states()
         self._start_due()
         for member in self._members.values():
-            member.advance(start_deadline_s=self._start_deadline_s)
+            member.advance()
         if self.states() != before:
             self._write_run_file()
 
@@ -169,9 +174,34 @@ class LocalMesh:
         for spec in self._specs:
             if spec.name not in self._members and serving.keys() >= set(spec.waits_for):
                 addresses = {name: serving[name] for name in spec.waits_for}
-                self._members[spec.name] = Member(spec, addresses, self._state_directory)
+                self._members[spec.name] = Member(
+                    spec,
+                    addresses,
+                    self._state_directory,
+                    start_deadline_s=self._start_deadline_s,
+                )
+
+    def _tend(self) -> None:
+        lines = [line for member in self._members.values() if (line := member.tend())]
+        # First the file: who reads of a restart looks there for the new pid.
+        if self.processes() != self._published:
+            self._try_write_run_file()
+        for line in lines:
+            self._say(line)
+
+    def _try_write_run_file(self) -> None:
+        """Write it, or say once that it cannot be: a full disk is no reason to stop serving."""
+        try:
+            self._write_run_file()
+        except OSError as exc:
+            if not self._has_run_file_fault:
+                self._say(f"{self._run_file.path} cannot be written and is out of date: {exc}")
+            self._has_run_file_fault = True
+        else:
+            self._has_run_file_fault = False
 
     def _write_run_file(self) -> None:
+        processes = self.processes()
         self._run_file.write(
             Run(
                 started_at=self._started_at,
@@ -179,13 +209,14 @@ class LocalMesh:
                 clock=self._facts.clock,
                 control_file=self._facts.control_file,
                 supervisor=identify(os.getpid()),
-                processes=self.processes(),
+                processes=processes,
             )
         )
+        self._published = processes
 
     def _terminate(self) -> None:
         deadline_s = time.monotonic() + self._terminate_budget_s
-        for wave in _stop_waves([member.spec for member in self._members.values()]):
+        for wave in stop_waves([member.spec for member in self._members.values()]):
             members = [self._members[name] for name in wave]
             for member in members:
                 member.terminate()
@@ -211,25 +242,3 @@ def _await_ends(members: Iterable[Member], limit_s: float) -> None:
     while left and time.monotonic() < deadline_s:
         time.sleep(_POLL_S)
         left = [member for member in left if member.is_running()]
-
-
-def _require_startable(specs: Sequence[ProcessSpec]) -> None:
-    names = {spec.name for spec in specs}
-    if len(names) != len(specs):
-        raise ValueError("two processes have the same name")
-    startable: set[str] = set()
-    while len(startable) < len(specs):
-        more = {spec.name for spec in specs if startable >= set(spec.waits_for)} - startable
-        if not more:
-            raise ValueError(f"these wait for ever: {', '.join(sorted(names - startable))}")
-        startable |= more
-
-
-def _stop_waves(specs: Sequence[ProcessSpec]) -> list[list[str]]:
-    waves: list[list[str]] = []
-    left = list(specs)
-    while left:
-        needed = {name for spec in left for name in spec.waits_for}
-        waves.append([spec.name for spec in left if spec.name not in needed])
-        left = [spec for spec in left if spec.name in needed]
-    return waves

@@ -1,19 +1,19 @@
-"""One started process of the local mesh on its way to serving and to its end."""
+"""One member of the local mesh: its process, and the next one when that ends."""
 
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from meshctl.child_process import ChildProcess, ProcessSpec, describe_exit
-from meshctl.health import health_of
+from meshctl.backoff import Backoff
+from meshctl.child_process import ProcessSpec
+from meshctl.process_life import ProcessLife
 from meshctl.run_file import RunningProcess
 
-Stage = Literal["waiting", "starting", "preparing", "SERVING", "ended"]
+Stage = Literal["waiting", "starting", "preparing", "SERVING", "ended", "restarting"]
 
-_HEALTH_TIMEOUT_S = 0.5
+_LISTEN = "RECMESH_LISTEN"
 
 
 class MeshError(Exception):
@@ -22,7 +22,11 @@ class MeshError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProcessState:
-    """How far one process has come; `address` is empty before it serves."""
+    """How far one process has come.
+
+    "ended": it waits for its next start; "restarting": it was started again and
+    does not serve yet. `address` is empty before it serves for the first time.
+    """
 
     name: str
     stage: Stage
@@ -30,123 +34,130 @@ class ProcessState:
 
 
 class Member:
-    """A spec and the process that was started from it.
+    """A spec and the process that was started from it, then the next one, and so on.
 
     `addresses` are those of the processes that the spec waits for. Whoever owns
-    it calls `advance` until it serves.
+    it calls `advance` until it serves and `tend` from then on, always from one
+    thread: a child is killed at the end of the thread that started it.
     """
 
     def __init__(
-        self, spec: ProcessSpec, addresses: Mapping[str, str], state_directory: Path
+        self,
+        spec: ProcessSpec,
+        addresses: Mapping[str, str],
+        state_directory: Path,
+        *,
+        start_deadline_s: float,
     ) -> None:
         self.spec = spec
-        self.stage: Stage = "starting"
-        self.address = ""
-        self._started_s = time.monotonic()
-        self._child = ChildProcess(spec, _filled_in(spec, addresses), state_directory)
-        self._preparation: _Preparation | None = None
+        self._env = _filled_in(spec, addresses)
+        self._state_directory = state_directory
+        self._start_deadline_s = start_deadline_s
+        self._address = ""
+        self._restarts = 0
+        self._backoff = Backoff()
+        self._ended_at_s = 0.0
+        self._due_at_s: float | None = None
+        self._life = self._live()
 
-    def advance(self, *, start_deadline_s: float) -> None:
+    def advance(self) -> None:
         """Take the next step towards serving if it is due; raises MeshError."""
-        self._require_running()
-        if self.stage == "starting":
-            self._try_address()
-            self._require_in_time(start_deadline_s)
-        elif self.stage == "preparing":
-            self._await_preparation()
+        self._life.advance()
+        if self._life.fault:
+            raise MeshError(f"{self.spec.name} {self._life.fault}\n{self._life.log_excerpt()}")
+        self._address = self._life.address
 
-    def notice_end(self) -> bool:
-        """Return True the first time that its end is seen."""
-        if self.stage == "ended" or self.is_running():
-            return False
-        self.stage = "ended"
-        return True
+    def tend(self) -> str:
+        """Take the next step of its life or towards the next one, without waiting.
+
+        Returns a line when there is something to say, else "".
+        """
+        if self._due_at_s is not None:
+            return self._start_again() if self._is_due(self._due_at_s) else ""
+        was_serving = self._life.stage == "SERVING"
+        self._life.advance()
+        if self._life.fault and not self._life.is_running():
+            return self._obituary(is_first_end=was_serving)
+        if self._life.stage == "SERVING" and not was_serving:
+            return self._welcome()
+        return ""
 
     def is_running(self) -> bool:
-        """Tell whether the process has not ended yet."""
-        return self._child.poll() is None
+        """Tell whether it has a process."""
+        return self._life.is_running()
 
     def terminate(self) -> None:
         """Ask the process to end."""
-        self._child.terminate()
+        self._life.terminate()
 
     def kill(self) -> None:
         """Kill the process and everything it started."""
-        self._child.kill_group()
+        self._life.kill()
 
     def state(self) -> ProcessState:
         """Return how far it has come."""
-        return ProcessState(self.spec.name, self.stage, self.address)
+        return ProcessState(self.spec.name, self._stage(), self._address)
 
     def running(self) -> RunningProcess:
-        """Return it as the run file says it, ended or not."""
-        identity = self._child.identity
+        """Return it as the run file says it; between two lives the one that ended."""
+        identity = self._life.identity
         return RunningProcess(
-            self.spec.name, self.address, identity.pid, identity.started, self.spec.protocol
+            self.spec.name,
+            self._address,
+            identity.pid,
+            identity.started,
+            self.spec.protocol,
+            self._restarts,
         )
 
-    def obituary(self) -> str:
-        """Say in one line how it ended and what follows."""
-        status = describe_exit(self._child.poll() or 0)
-        consequence = "stopping" if self.spec.is_essential else "the mesh goes on without it"
-        name, pid = self.spec.name, self._child.identity.pid
-        return f"{name} (pid {pid}) ended: {status}; {consequence}; log: {self._child.log_path}"
+    def _stage(self) -> Stage:
+        if self._due_at_s is not None:
+            return "ended"
+        if self._restarts and self._life.stage != "SERVING":
+            return "restarting"
+        return self._life.stage
 
-    def _try_address(self) -> None:
-        address = self._child.read_address()
-        health = health_of(address, protocol=self.spec.protocol, timeout_s=_HEALTH_TIMEOUT_S)
-        if health != "SERVING":
-            return
-        self.address = address
-        self.stage = "preparing" if self.spec.prepare else "SERVING"
-        if self.spec.prepare:
-            self._preparation = _Preparation(self.spec.prepare, address)
+    def _live(self) -> ProcessLife:
+        # Others have the address of the first life in their settings.
+        env = {**self._env, _LISTEN: self._address} if self._address else self._env
+        return ProcessLife(
+            self.spec,
+            env,
+            self._state_directory,
+            start_deadline_s=self._start_deadline_s,
+            restart=self._restarts,
+        )
 
-    def _await_preparation(self) -> None:
-        if self._preparation is None or self._preparation.has_ended(self.spec.name):
-            self.stage = "SERVING"
+    def _is_due(self, due_at_s: float) -> bool:
+        # The steps of an earlier life would reach the new process, at the same address.
+        return time.monotonic() >= due_at_s and not self._life.is_being_prepared()
 
-    def _require_running(self) -> None:
-        status = self._child.poll()
-        if status is not None:
-            how = describe_exit(status)
-            raise MeshError(
-                f"{self.spec.name} ended while the mesh was starting: {how}\n{self._log_excerpt()}"
-            )
-
-    def _require_in_time(self, start_deadline_s: float) -> None:
-        if self.stage == "starting" and time.monotonic() - self._started_s > start_deadline_s:
-            raise MeshError(
-                f"{self.spec.name} was not serving after {start_deadline_s:g} s\n"
-                f"{self._log_excerpt()}"
-            )
-
-    def _log_excerpt(self) -> str:
-        tail = self._child.log_tail() or "(the log is empty)"
-        return f"the end of {self._child.log_path}:\n{tail}"
-
-
-class _Preparation:
-    """A prepare step in a thread of its own, so that deaths and Ctrl-C are seen meanwhile."""
-
-    def __init__(self, prepare: Callable[[str], None], address: str) -> None:
-        self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._run, args=(prepare, address), daemon=True)
-        self._thread.start()
-
-    def has_ended(self, name: str) -> bool:
-        """Tell whether it is done; raises MeshError when it failed."""
-        if self._thread.is_alive():
-            return False
-        if self._failure is not None:
-            raise MeshError(f"{name} could not be prepared: {self._failure}") from self._failure
-        return True
-
-    def _run(self, prepare: Callable[[str], None], address: str) -> None:
+    def _start_again(self) -> str:
+        self._restarts += 1
         try:
-            prepare(address)
-        except Exception as exc:  # noqa: BLE001 - raised again in the starting thread
-            self._failure = exc
+            self._life = self._live()
+        except OSError as exc:  # no memory, no process, no room for the log: all may pass
+            self._restarts -= 1
+            pause = self._plan(was_asked_for=False, served_s=0.0)
+            return f"{self.spec.name} could not be started: {exc}; {pause}"
+        self._due_at_s = None
+        return ""
+
+    def _obituary(self, *, is_first_end: bool) -> str:
+        if is_first_end:
+            self._ended_at_s = time.monotonic()
+        who = f"{self.spec.name} (pid {self._life.identity.pid})"
+        pause = self._plan(was_asked_for=self._life.has_ended_well(), served_s=self._life.served_s)
+        return f"{who} {self._life.fault}; {pause}; log: {self._life.log_path}"
+
+    def _plan(self, *, was_asked_for: bool, served_s: float) -> str:
+        pause_s = self._backoff.pause_s(was_asked_for=was_asked_for, served_s=served_s)
+        self._due_at_s = time.monotonic() + pause_s
+        return f"restarting in {pause_s:g} s" if pause_s else "restarting at once"
+
+    def _welcome(self) -> str:
+        took_s = time.monotonic() - self._ended_at_s
+        return f"{self.spec.name} (pid {self._life.identity.pid}) serves again after {took_s:.1f} s"
 
 
 def _filled_in(spec: ProcessSpec, addresses: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from meshctl.json_file import read_json_object, write_json
 from meshctl.process_identity import ProcessIdentity
 
 STATE_DIRECTORY = Path(".recmesh")
+GATEWAY = "gateway"
 
 
 class RunFileError(Exception):
@@ -20,8 +21,9 @@ class RunFileError(Exception):
 class RunningProcess:
     """One process of a mesh that was started.
 
-    `address` is `host:port`, empty until the process serves; `protocol` is
-    "grpc" or "http"; `started` is `ProcessIdentity.started`.
+    `address` is `host:port`, empty until the process serves for the first time;
+    `protocol` is "grpc" or "http"; `started` is `ProcessIdentity.started`;
+    `restarts` is how often it was started again.
     """
 
     name: str
@@ -29,6 +31,7 @@ class RunningProcess:
     pid: int
     started: str
     protocol: str
+    restarts: int = 0
 
     @property
     def identity(self) -> ProcessIdentity:
@@ -46,6 +49,22 @@ class Run:
     control_file: str
     supervisor: ProcessIdentity
     processes: tuple[RunningProcess, ...] = ()
+
+    def gateway_addresses(self) -> tuple[str, ...]:
+        """Return where its gateways serve, and those that are just being started again."""
+        is_tended = self.supervisor.is_alive()
+        return tuple(
+            process.address
+            for process in self.processes
+            if is_gateway(process.name)
+            and process.address
+            and (is_tended or process.identity.is_alive())
+        )
+
+
+def is_gateway(name: str) -> bool:
+    """Tell whether a process of the mesh is a gateway: "gateway", or one of several."""
+    return name == GATEWAY or name.startswith(f"{GATEWAY}-")
 
 
 class RunFile:
@@ -132,6 +151,7 @@ def _process_from(fields: Mapping[str, object]) -> RunningProcess:
         pid=_pid(fields["pid"]),
         started=str(fields["started"]),
         protocol=str(fields["protocol"]),
+        restarts=_count(fields["restarts"]),
     )
 
 
@@ -139,6 +159,12 @@ def _pid(value: object) -> int:
     # Pids up to 0 address process groups, up to "every process", in kill(2).
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise TypeError(f"a pid is a whole number from 1, not {value!r}")
+    return value
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError(f"a count is a whole number from 0, not {value!r}")
     return value
 
 

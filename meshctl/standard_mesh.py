@@ -1,8 +1,9 @@
 """What the local mesh consists of: one process for each part, wired over loopback."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,7 @@ from meshctl.child_process import ProcessSpec
 from meshctl.local_mesh import LocalMesh, MeshFacts
 from meshctl.mesh_member import MeshError
 from meshctl.ports import port_fault
-from meshctl.run_file import STATE_DIRECTORY
+from meshctl.run_file import GATEWAY, STATE_DIRECTORY
 from meshkit.shelf import DEFAULT_HOLD_S
 from services.candidates.config import DEFAULT_TABLE_PREFIX
 
@@ -18,6 +19,9 @@ Clock = Literal["bundle", "wall"]
 
 SOURCES = ("ann", "similar", "trending")
 RANKER = "ranker"
+LEAVES = (*SOURCES, RANKER)
+PARTS = (*LEAVES, GATEWAY)
+"""What `workers` counts."""
 MAX_WORKERS = 64
 DEFAULT_PORT = 8080
 DEFAULT_BUNDLES = Path("bundles")
@@ -43,9 +47,14 @@ class MeshSettings:
     `prepare_dynamodb` is called with the endpoint (`http://host:port`) of the
     embedded DynamoDB before anything reads from it; never for an endpoint of
     the caller's own. Every process follows the store's pointer, or serves
-    `bundle_version` alone. `workers` says how many processes a source or the
-    ranker has, 1 where it does not. A replaced version stays for `hold_s`.
-    `port` is the gateway's, 0 for any.
+    `bundle_version` alone. `workers` says how many processes a source, the
+    ranker or the gateway has, 1 where it does not. A replaced version stays for
+    `hold_s`. `port` is the first gateway's, 0 for any; others have any port.
+
+    With `fault_proxies` the gateways reach every process of a leaf, such as
+    ranker-2, through one named fault-ranker-2, which is told what to break by
+    `faults/ranker-2.json` in the state directory. `extra_env` adds settings to
+    processes by name, or by their name without its number.
     """
 
     bundles: Path
@@ -58,6 +67,8 @@ class MeshSettings:
     control_file: Path = DEFAULT_CONTROL_FILE
     state_directory: Path = STATE_DIRECTORY
     dynamodb_endpoint: str | None = None
+    fault_proxies: bool = False
+    extra_env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def standard_mesh(settings: MeshSettings, *, say: Callable[[str], None]) -> LocalMesh:
@@ -76,7 +87,10 @@ def standard_mesh(settings: MeshSettings, *, say: Callable[[str], None]) -> Loca
 
 
 def standard_specs(settings: MeshSettings) -> tuple[ProcessSpec, ...]:
-    """Return the processes of the mesh; DynamoDB only when no endpoint is given."""
+    """Return the processes of the mesh; DynamoDB only when no endpoint is given.
+
+    Raises MeshError when `extra_env` names a process that there is not.
+    """
     dynamodb = () if settings.dynamodb_endpoint else (_dynamodb(settings),)
     sources = tuple(
         _source(source, name, settings) for source in SOURCES for name in _names(source, settings)
@@ -85,30 +99,42 @@ def standard_specs(settings: MeshSettings) -> tuple[ProcessSpec, ...]:
         ProcessSpec(name=name, argv=("services.ranker",), env=_common(settings))
         for name in _names(RANKER, settings)
     )
-    return (*dynamodb, *sources, *rankers, _gateway(settings))
+    leaves = (*sources, *rankers)
+    proxies = tuple(_proxy(leaf.name, settings) for leaf in leaves if settings.fault_proxies)
+    gateways = tuple(
+        _gateway(name, settings.port if number == 0 else 0, settings)
+        for number, name in enumerate(_names(GATEWAY, settings))
+    )
+    return _with_extra_env((*dynamodb, *leaves, *proxies, *gateways), settings.extra_env)
 
 
-def _names(leaf: str, settings: MeshSettings) -> tuple[str, ...]:
-    """Return the names of a leaf's processes: numbered where it has several."""
-    name = RANKER if leaf == RANKER else f"candidates-{leaf}"
-    workers = settings.workers.get(leaf, 1)
+def _names(part: str, settings: MeshSettings) -> tuple[str, ...]:
+    """Return the names of a part's processes: numbered where it has several."""
+    name = f"candidates-{part}" if part in SOURCES else part
+    workers = settings.workers.get(part, 1)
     return (name,) if workers == 1 else tuple(f"{name}-{n}" for n in range(1, workers + 1))
 
 
+def _reached_at(leaf: str, settings: MeshSettings) -> tuple[str, ...]:
+    """Return the names of the processes at whose addresses the gateways find a leaf."""
+    names = _names(leaf, settings)
+    return tuple(map(_proxy_name, names)) if settings.fault_proxies else names
+
+
 def _addresses(leaf: str, settings: MeshSettings) -> str:
-    return ";".join(f"{{{name}}}" for name in _names(leaf, settings))
+    return ";".join(f"{{{name}}}" for name in _reached_at(leaf, settings))
 
 
 def parse_workers(text: str) -> dict[str, int]:
-    """Read `leaf=count[,leaf=count...]`. Raises MeshError naming the part at fault."""
+    """Read `part=count[,part=count...]`. Raises MeshError naming the part at fault."""
     workers: dict[str, int] = {}
-    for part in filter(None, text.split(",")):
-        leaf, _, count = part.strip().partition("=")
-        if leaf not in (*SOURCES, RANKER):
-            raise MeshError(f"--workers {part!r}: leaves are {', '.join(SOURCES)} and {RANKER}")
+    for setting in filter(None, text.split(",")):
+        name, _, count = setting.strip().partition("=")
+        if name not in PARTS:
+            raise MeshError(f"--workers {text!r}: {name!r} is none of {', '.join(PARTS)}")
         if not count.isascii() or not count.isdigit() or not 1 <= int(count) <= MAX_WORKERS:
-            raise MeshError(f"--workers {part!r}: a leaf has 1 to {MAX_WORKERS} workers")
-        workers[leaf] = int(count)
+            raise MeshError(f"--workers {text!r}: {name} has 1 to {MAX_WORKERS}, not {count!r}")
+        workers[name] = int(count)
     return workers
 
 
@@ -134,23 +160,57 @@ def _source(source: str, name: str, settings: MeshSettings) -> ProcessSpec:
     )
 
 
-def _gateway(settings: MeshSettings) -> ProcessSpec:
-    leaves = tuple(name for leaf in (*SOURCES, RANKER) for name in _names(leaf, settings))
+def _proxy_name(leaf_process: str) -> str:
+    return f"fault-{leaf_process}"
+
+
+def _proxy(upstream: str, settings: MeshSettings) -> ProcessSpec:
+    fault_file = settings.state_directory / "faults" / f"{upstream}.json"
+    return ProcessSpec(
+        name=_proxy_name(upstream),
+        argv=("meshctl.faults",),
+        env={
+            "RECMESH_LISTEN": _ANY_PORT,
+            "RECMESH_UPSTREAM": f"{{{upstream}}}",
+            "RECMESH_FAULT_FILE": str(fault_file.absolute()),
+        },
+        waits_for=(upstream,),
+    )
+
+
+def _gateway(name: str, port: int, settings: MeshSettings) -> ProcessSpec:
+    reached = tuple(process for leaf in LEAVES for process in _reached_at(leaf, settings))
     sources = ",".join(f"{source}={_addresses(source, settings)}" for source in SOURCES)
     own = {
-        "RECMESH_LISTEN": f"127.0.0.1:{settings.port}",
+        "RECMESH_LISTEN": f"127.0.0.1:{port}",
         "RECMESH_SOURCES": sources,
         "RECMESH_RANKER": _addresses(RANKER, settings),
         "RECMESH_CONTROL_FILE": str(settings.control_file.absolute()),
         "RECMESH_REFLECTION": "true",
     }
     return ProcessSpec(
-        name="gateway",
+        name=name,
         argv=("services.gateway",),
         env={**_common(settings), **own},
-        waits_for=leaves,
-        is_essential=True,
+        waits_for=reached,
     )
+
+
+def _with_extra_env(
+    specs: tuple[ProcessSpec, ...], extra_env: Mapping[str, Mapping[str, str]]
+) -> tuple[ProcessSpec, ...]:
+    unknown = extra_env.keys() - {name for spec in specs for name in (spec.name, _kind(spec.name))}
+    if unknown:
+        raise MeshError(f"extra_env: no process is called {', '.join(sorted(unknown))}")
+    return tuple(replace(spec, env={**spec.env, **_extra(spec.name, extra_env)}) for spec in specs)
+
+
+def _extra(name: str, extra_env: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    return {**extra_env.get(_kind(name), {}), **extra_env.get(name, {})}
+
+
+def _kind(name: str) -> str:
+    return re.sub(r"-\d+$", "", name)
 
 
 def _dynamodb_env(settings: MeshSettings) -> dict[str, str]:

@@ -27,6 +27,7 @@ class ProcessStatus:
     name: str
     address: str
     pid: int
+    restarts: int
     alive: bool
     health: Health
     versions: Versions
@@ -59,7 +60,15 @@ def _status_of(process: RunningProcess) -> ProcessStatus:
     address = process.address if is_alive else ""
     health = health_of(address, protocol=process.protocol, timeout_s=HEALTH_TIMEOUT_S)
     versions = versions_of(address, protocol=process.protocol, timeout_s=HEALTH_TIMEOUT_S)
-    return ProcessStatus(process.name, process.address, process.pid, is_alive, health, versions)
+    return ProcessStatus(
+        process.name,
+        process.address,
+        process.pid,
+        process.restarts,
+        is_alive,
+        health,
+        versions,
+    )
 
 
 def _read_run_or_exit(path: Path) -> Run:
@@ -91,17 +100,22 @@ def _table(run: Run, statuses: Sequence[ProcessStatus]) -> Table:
         table.add_column(heading, justify="right" if heading == "pid" else "left", overflow="fold")
     for one in statuses:
         colour = "green" if one.health == "SERVING" else "red"
-        alive = "yes" if one.alive else "no"
         table.add_row(
             one.name,
             one.address or "-",
             str(one.pid),
-            alive,
+            _alive(one),
             f"[{colour}]{one.health}[/]",
             one.versions.current or "-",
             ", ".join(each for each in one.versions.held if each != one.versions.current) or "-",
         )
     return table
+
+
+def _alive(one: ProcessStatus) -> str:
+    # No column of its own: 80 characters are few, and mostly there is nothing to say.
+    restarts = f", restarts: {one.restarts}" if one.restarts else ""
+    return f"{'yes' if one.alive else 'no'}{restarts}"
 
 
 def _refusals(statuses: Sequence[ProcessStatus]) -> list[str]:

@@ -24,7 +24,9 @@ from meshkit.bundles import BundleError, open_store
 from meshkit.shelf import DEFAULT_HOLD_S
 
 BundlesOption = Annotated[Path, typer.Option(help="Directory of published bundles.")]
-PortOption = Annotated[int, typer.Option(help="The gateway's port on 127.0.0.1; 0 for any.")]
+PortOption = Annotated[
+    int, typer.Option(help="The (first) gateway's port on 127.0.0.1; 0 for any.")
+]
 ClockOption = Annotated[
     Clock, typer.Option(help="What now is: the end of the bundle's log, or the wall clock.")
 ]
@@ -33,7 +35,9 @@ ControlFileOption = Annotated[
 ]
 WorkersOption = Annotated[
     str,
-    typer.Option(help="Processes of a leaf, such as ranker=2,ann=2; one where nothing is said."),
+    typer.Option(
+        help="Processes of a part, such as gateway=2,ranker=2,ann=2; one where nothing is said."
+    ),
 ]
 HoldOption = Annotated[
     float,
@@ -54,7 +58,7 @@ def up(
     Every source, the ranker and the gateway get a process of their own, and so
     does an embedded DynamoDB unless RECMESH_DYNAMODB_ENDPOINT names another.
     They follow the store's pointer: what is promoted is served in a moment.
-    Logs are in .recmesh/logs.
+    A process that ends is started again at the same address. Logs are in .recmesh/logs.
     """
     console = Console(stderr=True)
     try:
@@ -70,11 +74,10 @@ def up(
             dynamodb_endpoint=dynamodb_endpoint_from_environment(),
         )
         mesh = standard_mesh(settings, say=partial(_say, console))
-        status = supervise(mesh, console=console)
+        supervise(mesh, console=console)
     except MeshError as exc:
         console.print(f"error: {exc}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from exc
-    raise typer.Exit(status)
 
 
 def current_version(bundles: Path) -> str:

@@ -1,6 +1,5 @@
 """The real mesh, as a person runs it: `meshctl up` over a trained bundle, in its own directory."""
 
-import json
 import os
 import signal
 import subprocess
@@ -10,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from meshctl.run_file import Run, RunningProcess, read_run
 
 START_DEADLINE_S = 90.0
 STOP_DEADLINE_S = 20.0
@@ -26,19 +27,38 @@ class RunningMesh:
 
     @property
     def gateway(self) -> str:
-        """The gateway's `host:port`."""
+        """The `host:port` of the only gateway."""
         return self.process("gateway")[0]
+
+    @property
+    def gateways(self) -> list[str]:
+        """The `host:port` of every gateway."""
+        return list(self._run().gateway_addresses())
 
     def process(self, name: str) -> tuple[str, int]:
         """Return address and pid of one process."""
-        run = json.loads((self.directory / ".recmesh" / "run.json").read_text())
-        found = next(each for each in run["processes"] if each["name"] == name)
-        return found["address"], found["pid"]
+        found = self.running(name)
+        return found.address, found.pid
+
+    def running(self, name: str) -> RunningProcess:
+        """Return what the run file says of one process."""
+        return next(each for each in self._run().processes if each.name == name)
 
     def pids(self) -> list[int]:
         """Return the pids of every process of the mesh."""
-        run = json.loads((self.directory / ".recmesh" / "run.json").read_text())
-        return [each["pid"] for each in run["processes"]]
+        return [each.pid for each in self._run().processes]
+
+    @contextmanager
+    def unattended(self) -> Iterator[None]:
+        """Stop the supervisor for the length of a block, so that what ends stays away."""
+        self.supervisor.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.supervisor.send_signal(signal.SIGCONT)
+
+    def _run(self) -> Run:
+        return read_run(self.directory / ".recmesh" / "run.json")
 
     def meshctl(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run a command beside the mesh."""
@@ -74,7 +94,7 @@ def running_mesh(
     try:
         assert supervisor.stdout is not None
         greeting = supervisor.stdout.readline()
-        if not greeting.startswith("gateway "):
+        if not greeting.startswith("gateway"):
             supervisor.kill()
             raise AssertionError(f"the mesh did not start: {greeting}{supervisor.communicate()[1]}")
         yield RunningMesh(directory, supervisor)

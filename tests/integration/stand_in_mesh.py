@@ -1,7 +1,10 @@
 """`meshctl up` with stand-in servers: python -m tests.integration.stand_in_mesh STATE_DIRECTORY."""
 
+import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +13,9 @@ from meshctl.child_process import ProcessSpec
 from meshctl.foreground import supervise
 from meshctl.local_mesh import LocalMesh, MeshFacts
 from meshctl.mesh_member import MeshError
+from meshctl.process_identity import ProcessIdentity
 
+ROOT = Path(__file__).parents[2]
 SERVER = ("tests.integration.stand_in_server",)
 
 
@@ -25,9 +30,44 @@ def specs(faults: Mapping[str, Mapping[str, str]]) -> tuple[ProcessSpec, ...]:
             SERVER,
             {**told, **faults.get("gateway", {})},
             waits_for=("leaf-a", "leaf-b"),
-            is_essential=True,
         ),
     )
+
+
+@contextmanager
+def a_supervisor(state_directory: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A mesh with a supervisor process of its own, serving."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.stand_in_mesh", str(state_directory)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        first_line = process.stdout.readline()
+        assert first_line.startswith("gateway 127.0.0.1:"), first_line
+        assert first_line.endswith(" SERVING\n")
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def eventually(claim: Callable[[], bool], *, within_s: float = 10.0) -> bool:
+    """Poll until the claim holds; False when it does not in time."""
+    deadline_s = time.monotonic() + within_s
+    while not claim():
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def none_alive(identities: Iterable[ProcessIdentity]) -> bool:
+    """Tell whether all of these processes have ended."""
+    return not any(identity.is_alive() for identity in identities)
 
 
 def main(state_directory: Path) -> int:
@@ -40,10 +80,11 @@ def main(state_directory: Path) -> int:
         specs(faults), state_directory=state_directory, facts=MeshFacts("bundles"), say=say
     )
     try:
-        return supervise(mesh, console=Console(stderr=True))
+        supervise(mesh, console=Console(stderr=True))
     except MeshError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 STAND_IN_FAULT makes it misbehave: "dies" before it serves, "hangs" before it
 serves, "stubborn" ignores SIGTERM, "parent" starts a child that ignores it and
-writes its pid to STAND_IN_CHILD_FILE.
+writes its pid to STAND_IN_CHILD_FILE. STAND_IN_FAULTY_LIVES="2,3" spares its
+other lives, which it counts in STAND_IN_LIVES_FILE.
 """
 
 import os
@@ -21,7 +22,7 @@ _SLEEPER = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 
 
 def main() -> None:
-    fault = os.environ.get("STAND_IN_FAULT", "")
+    fault = _fault_of_this_life()
     stopping = threading.Event()
     is_stubborn = fault == "stubborn"
     signal.signal(signal.SIGTERM, signal.SIG_IGN if is_stubborn else lambda *_: stopping.set())
@@ -34,6 +35,17 @@ def main() -> None:
     if fault != "hangs":
         _serve()
     stopping.wait(_LIFE_S)
+
+
+def _fault_of_this_life() -> str:
+    fault = os.environ.get("STAND_IN_FAULT", "")
+    faulty_lives = os.environ.get("STAND_IN_FAULTY_LIVES")
+    if faulty_lives is None:
+        return fault
+    lives_file = Path(os.environ["STAND_IN_LIVES_FILE"])
+    with lives_file.open("a") as file:
+        file.write(".")
+    return fault if str(len(lives_file.read_text())) in faulty_lives.split(",") else ""
 
 
 def _serve() -> None:

@@ -2,10 +2,8 @@
 
 import os
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,9 +15,14 @@ from meshctl.local_mesh import LocalMesh, MeshFacts, StartInterruptedError
 from meshctl.mesh_member import MeshError
 from meshctl.process_identity import ProcessIdentity, identify
 from meshctl.run_file import read_run
-from tests.integration.stand_in_mesh import SERVER, specs
+from tests.integration.stand_in_mesh import (
+    SERVER,
+    a_supervisor,
+    eventually,
+    none_alive,
+    specs,
+)
 
-ROOT = Path(__file__).parents[2]
 NAMES = ["leaf-a", "leaf-b", "gateway"]
 
 Faults = Mapping[str, Mapping[str, str]]
@@ -44,44 +47,6 @@ def a_mesh(
         terminate_budget_s=terminate_budget_s,
     ) as mesh:
         yield mesh
-
-
-@contextmanager
-def a_supervisor(state_directory: Path) -> Iterator[subprocess.Popen[str]]:
-    """A mesh with a supervisor process of its own, serving."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.stand_in_mesh", str(state_directory)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        first_line = process.stdout.readline()
-        assert first_line.startswith("gateway 127.0.0.1:"), first_line
-        assert first_line.endswith(" SERVING\n")
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def eventually(claim: Callable[[], bool], *, within_s: float = 10.0) -> bool:
-    deadline_s = time.monotonic() + within_s
-    while not claim():
-        if time.monotonic() > deadline_s:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def pid_of(mesh: LocalMesh, name: str) -> int:
-    return next(process.pid for process in mesh.processes() if process.name == name)
-
-
-def none_alive(identities: list[ProcessIdentity]) -> bool:
-    return not any(identity.is_alive() for identity in identities)
 
 
 def identities_of(state_directory: Path) -> list[ProcessIdentity]:
@@ -186,32 +151,6 @@ def test_a_failed_preparation_fails_the_mesh_with_its_reason(tmp_path: Path) -> 
         pytest.raises(MeshError, match="store could not be prepared: no such table"),
     ):
         mesh.start()
-
-
-def test_a_leaf_that_dies_is_said_and_the_mesh_goes_on(tmp_path: Path) -> None:
-    said: list[str] = []
-
-    with a_mesh(tmp_path, said=said) as mesh:
-        mesh.start()
-        pid = pid_of(mesh, "leaf-a")
-        os.kill(pid, signal.SIGKILL)
-        status = mesh.wait(is_stopping=lambda: bool(said))
-
-        assert status == 0
-        assert said[0].startswith(f"leaf-a (pid {pid}) ended: SIGKILL; the mesh goes on without it")
-        assert health_of(mesh.address("gateway"), protocol="grpc", timeout_s=5) == "SERVING"
-
-
-def test_the_death_of_the_gateway_ends_the_mesh_with_a_fault(tmp_path: Path) -> None:
-    said: list[str] = []
-
-    with a_mesh(tmp_path, said=said) as mesh:
-        mesh.start()
-        os.kill(pid_of(mesh, "gateway"), signal.SIGKILL)
-        status = mesh.wait(is_stopping=lambda: False)
-
-    assert status == 1
-    assert "gateway" in said[0]
 
 
 def test_what_ignores_sigterm_is_killed(tmp_path: Path) -> None:

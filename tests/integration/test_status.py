@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from meshctl.local_mesh import LocalMesh, MeshFacts
+from meshctl.run_file import read_run
 from meshctl.status import status
 from tests.integration.stand_in_mesh import specs
 
@@ -68,6 +70,27 @@ def test_the_table_names_every_process(mesh: LocalMesh) -> None:
         assert process.name in table
         assert process.address in table
         assert str(process.pid) in table
+
+
+def test_restarts_are_shown(mesh: LocalMesh) -> None:
+    mesh.start()
+    leaf = next(process for process in mesh.processes() if process.name == "leaf-b")
+    os.kill(leaf.pid, signal.SIGKILL)
+    gives_up_at_s = time.monotonic() + 30.0
+
+    def is_back() -> bool:
+        run = read_run(Path(".recmesh") / "run.json")
+        is_again = all(process.identity != leaf.identity for process in run.processes)
+        serves = all(state.stage == "SERVING" for state in mesh.states())
+        return (is_again and serves) or time.monotonic() > gives_up_at_s
+
+    mesh.wait(is_stopping=is_back)
+    as_json, table = run_status("--json"), run_status()
+
+    restarts = {each["name"]: each["restarts"] for each in json.loads(as_json.stdout)["processes"]}
+    assert restarts == {"leaf-a": 0, "leaf-b": 1, "gateway": 0}
+    assert "restarts: 1" in " ".join(table.stdout.split())
+    assert as_json.exit_code == table.exit_code == 0
 
 
 @pytest.mark.usefixtures("mesh")

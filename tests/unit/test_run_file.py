@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ RUN = Run(
     clock="bundle",
     control_file=".recmesh/control.json",
     supervisor=identify(os.getpid()),
-    processes=(RunningProcess("ranker", "127.0.0.1:9", 4711, "boot/1", "grpc"),),
+    processes=(RunningProcess("ranker", "127.0.0.1:9", 4711, "boot/1", "grpc", 3),),
 )
 
 
@@ -51,6 +52,22 @@ def test_processes_are_listed_by_name_address_and_pid(tmp_path: Path) -> None:
     (process,) = json.loads(file.path.read_text())["processes"]
     assert (process["name"], process["address"], process["pid"]) == ("ranker", "127.0.0.1:9", 4711)
     file.release()
+
+
+def test_gateways_are_found_by_name_also_those_that_are_being_started_again() -> None:
+    run = replace(
+        RUN,
+        processes=(
+            RunningProcess("fault-candidates-ann", "127.0.0.1:1", 4711, "boot/1", "grpc"),
+            RunningProcess("gateway-1", "127.0.0.1:2", 4711, "boot/1", "grpc"),
+            RunningProcess("gateway-2", "127.0.0.1:3", 4711, "boot/1", "grpc"),
+            RunningProcess("gateway-3", "", 4711, "boot/1", "grpc"),
+        ),
+    )
+
+    assert run.gateway_addresses() == ("127.0.0.1:2", "127.0.0.1:3")
+    unattended = replace(run, supervisor=ProcessIdentity(4711, "boot/1"))
+    assert unattended.gateway_addresses() == ()
 
 
 def test_a_second_claim_is_refused_naming_the_pid(tmp_path: Path) -> None:
@@ -115,6 +132,12 @@ def test_a_file_whose_writer_died_does_not_stand_in_the_way(tmp_path: Path) -> N
             '{"started_at": "", "bundles": "", "clock": "", "control_file": "", "processes": [],'
             ' "supervisor": {"pid": -1, "started": ""}}',
             "not -1",
+        ),
+        (
+            '{"started_at": "", "bundles": "", "clock": "", "control_file": "",'
+            ' "supervisor": {"pid": 1, "started": ""}, "processes": [{"name": "ranker",'
+            ' "address": "", "pid": 1, "started": "", "protocol": "grpc", "restarts": -2}]}',
+            "not -2",
         ),
     ],
 )

@@ -45,7 +45,6 @@ def test_the_gateway_is_told_where_every_leaf_is() -> None:
     )
     assert gateway.env["RECMESH_RANKER"] == "{ranker}"
     assert gateway.env["RECMESH_LISTEN"] == "127.0.0.1:8080"
-    assert gateway.is_essential
 
 
 def test_only_the_trending_source_waits_for_the_embedded_dynamodb() -> None:
@@ -114,10 +113,69 @@ def test_processes_follow_the_pointer_unless_a_version_is_named() -> None:
 
 def test_workers_are_read_by_leaf() -> None:
     assert parse_workers("") == {}
-    assert parse_workers("ranker=2, ann=16") == {"ranker": 2, "ann": 16}
+    assert parse_workers("ranker=2, ann=16,gateway=3") == {"ranker": 2, "ann": 16, "gateway": 3}
 
 
-@pytest.mark.parametrize("text", ["gateway=2", "ann", "ann=", "ann=0", "ann=65", "ann=-1", "ann=٢"])
+def test_several_gateways_are_numbered_and_the_first_has_the_port() -> None:
+    specs = by_name(replace(settings(port=8080), workers={"gateway": 2}))
+
+    listens = {name: spec.env["RECMESH_LISTEN"] for name, spec in specs.items()}
+    assert [name for name in specs if name.startswith("gateway")] == ["gateway-1", "gateway-2"]
+    assert listens["gateway-1"] == "127.0.0.1:8080"
+    assert listens["gateway-2"] == "127.0.0.1:0"
+    assert specs["gateway-2"].env["RECMESH_RANKER"] == "{ranker}"
+
+
+def test_fault_proxies_stand_between_the_gateways_and_every_leaf_worker(tmp_path: Path) -> None:
+    specs = by_name(
+        replace(
+            settings(), fault_proxies=True, workers={"ranker": 2}, state_directory=tmp_path / "run"
+        )
+    )
+
+    proxy, gateway = specs["fault-ranker-2"], specs["gateway"]
+    assert proxy.argv == ("meshctl.faults",)
+    assert proxy.waits_for == ("ranker-2",)
+    assert proxy.env == {
+        "RECMESH_LISTEN": "127.0.0.1:0",
+        "RECMESH_UPSTREAM": "{ranker-2}",
+        "RECMESH_FAULT_FILE": str(tmp_path / "run" / "faults" / "ranker-2.json"),
+    }
+    assert gateway.env["RECMESH_RANKER"] == "{fault-ranker-1};{fault-ranker-2}"
+    assert gateway.env["RECMESH_SOURCES"].startswith("ann={fault-candidates-ann},")
+    proxies = {name for name in specs if name.startswith("fault-")}
+    assert set(gateway.waits_for) == proxies
+    assert len(proxies) == 5
+
+
+def test_no_fault_proxy_runs_unless_asked_for() -> None:
+    assert not [name for name in by_name(settings()) if name.startswith("fault-")]
+
+
+def test_settings_are_added_by_name_and_by_name_without_number() -> None:
+    extra = {
+        "gateway": {"RECMESH_HEDGING": "false"},
+        "ranker": {"RECMESH_POLL_S": "1"},
+        "ranker-2": {"RECMESH_POLL_S": "2"},
+    }
+
+    specs = by_name(replace(settings(), workers={"ranker": 2}, extra_env=extra))
+
+    assert specs["gateway"].env["RECMESH_HEDGING"] == "false"
+    assert specs["gateway"].env["RECMESH_RANKER"] == "{ranker-1};{ranker-2}"
+    assert specs["ranker-1"].env["RECMESH_POLL_S"] == "1"
+    assert specs["ranker-2"].env["RECMESH_POLL_S"] == "2"
+    assert "RECMESH_HEDGING" not in specs["ranker-1"].env
+
+
+def test_settings_for_a_process_that_there_is_not_are_refused_by_name() -> None:
+    with pytest.raises(MeshError, match=r"no process is called candidates-anm$"):
+        standard_specs(replace(settings(), extra_env={"candidates-anm": {}, "gateway": {}}))
+
+
+@pytest.mark.parametrize(
+    "text", ["dynamodb=2", "ann", "ann=", "ann=0", "ann=65", "ann=-1", "ann=٢"]
+)
 def test_workers_that_cannot_be_are_refused_by_name(text: str) -> None:
     with pytest.raises(MeshError, match=text.partition("=")[0]):
         parse_workers(text)
