@@ -51,7 +51,9 @@ SurfaceOption = Annotated[
 ]
 AddressOption = Annotated[
     str | None,
-    typer.Option(help="The gateway's HOST:PORT; the mesh that runs in this directory by default."),
+    typer.Option(
+        help="A gateway's HOST:PORT; by default all of the mesh that runs in this directory."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JsonlOption = Annotated[
@@ -88,8 +90,9 @@ def recommend(  # noqa: PLR0913  one argument for each option of the command
 ) -> None:
     """Ask the mesh what to recommend to a user, or to every user of a file.
 
-    With --users, a call that fails is made once more. Users whose calls still
-    fail are left out of the file, counted, and make the exit status 1.
+    With --users, a call that the mesh sheds is made again after the time that it
+    asks for, several times, and any other that fails once more. Users whose calls
+    still fail are left out of the file, counted, and make the exit status 1.
     """
     _check_who(user, is_anonymous=anonymous, users=users)
     _check_output(users, jsonl, as_json=as_json)
@@ -226,7 +229,7 @@ def _targets(address: str | None) -> tuple[str, ...]:
         return (address,)
     path = STATE_DIRECTORY / "run.json"
     try:
-        processes = read_run(path).processes
+        addresses = read_run(path).gateway_addresses()
     except FileNotFoundError:
         _exit_with(
             f"no mesh runs in this directory: there is no {path}; start one with `meshctl up`,"
@@ -234,8 +237,6 @@ def _targets(address: str | None) -> tuple[str, ...]:
         )
     except RunFileError as exc:
         _exit_with(str(exc))
-    gateways = [p for p in processes if p.name == "gateway" and p.identity.is_alive()]
-    addresses = tuple(gateway.address for gateway in gateways if gateway.address)
     if not addresses:
         _exit_with(f"the mesh of {path} has no gateway that serves; see `meshctl status`")
     return addresses

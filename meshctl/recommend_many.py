@@ -3,7 +3,8 @@
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from rich.progress import Progress
 from recmesh_client import InvalidRequest, Overloaded, Recommendation, RecommendError
 
 CONCURRENT_CALLS = 16  # keeps a local mesh busy without queueing past the batch budget
-LONGEST_PAUSE_S = 5.0  # before asking again, however long the service wants us to wait
+CALLS_WHEN_SHED = 7  # with the pauses between them, over 6 s of a service that is overloaded
+FIRST_PAUSE_S = 0.1  # where the service does not say how long to wait
+LONGEST_PAUSE_S = 5.0  # however long it wants us to wait
+JITTER = 0.5  # of a pause, on top of it, so that those that were shed together do not come together
 
 Ask = Callable[[str], Awaitable[Recommendation]]
 
@@ -61,12 +65,12 @@ async def ask_for_all(
 ) -> Mapping[str, Outcome]:
     """Ask for every user, and once more for those whose call failed in a way that may pass.
 
-    The outcomes are in the order of `user_ids`.
+    A call that is shed is made again after a pause, several times, before it
+    counts as failed. The outcomes are in the order of `user_ids`.
     """
     outcomes = await _ask_for_each(user_ids, ask, progress, "recommending")
     failed = [user_id for user_id in user_ids if _may_pass(outcomes[user_id])]
     if failed:
-        await asyncio.sleep(_pause_s(outcomes.values()))
         outcomes |= await _ask_for_each(failed, ask, progress, "asking again")
     return {user_id: outcomes[user_id] for user_id in user_ids}
 
@@ -79,15 +83,34 @@ async def _ask_for_each(
 
     async def work() -> None:
         for user_id in waiting:
-            try:
-                outcomes[user_id] = _slate(await ask(user_id))
-            except RecommendError as exc:
-                outcomes[user_id] = exc
+            outcomes[user_id] = await _outcome(ask, user_id)
 
     async with asyncio.TaskGroup() as workers:
         for _ in range(CONCURRENT_CALLS):
             workers.create_task(work())
     return outcomes
+
+
+async def _outcome(ask: Ask, user_id: str) -> Outcome:
+    try:
+        return _slate(await _ask_politely(ask, user_id))
+    except RecommendError as exc:
+        return exc
+
+
+async def _ask_politely(ask: Ask, user_id: str) -> Recommendation:
+    for call in range(CALLS_WHEN_SHED - 1):
+        try:
+            return await ask(user_id)
+        except Overloaded as exc:
+            await asyncio.sleep(pause_s(exc.retry_after_s, call))
+    return await ask(user_id)
+
+
+def pause_s(retry_after_s: float | None, call: int) -> float:
+    """Return how long to wait after shed call number `call`, from 0: doubling, with jitter."""
+    wanted_s = (retry_after_s or FIRST_PAUSE_S) * 2.0**call
+    return min(wanted_s, LONGEST_PAUSE_S) * random.uniform(1, 1 + JITTER)  # noqa: S311 - no secret
 
 
 def _slate(recommendation: Recommendation) -> Slate:
@@ -97,11 +120,6 @@ def _slate(recommendation: Recommendation) -> Slate:
 
 def _may_pass(outcome: Outcome) -> bool:
     return isinstance(outcome, RecommendError) and not isinstance(outcome, InvalidRequest)
-
-
-def _pause_s(outcomes: Iterable[Outcome]) -> float:
-    wanted_s = [o.retry_after_s for o in outcomes if isinstance(o, Overloaded) and o.retry_after_s]
-    return min(max(wanted_s, default=0.0), LONGEST_PAUSE_S)
 
 
 def write_slates(path: Path, slates: Mapping[str, Slate]) -> None:

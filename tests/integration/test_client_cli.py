@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 
 from meshctl.process_identity import ProcessIdentity, identify
 from meshctl.recommend import recommend
-from meshctl.recommend_many import CONCURRENT_CALLS, ask_for_all
+from meshctl.recommend_many import CALLS_WHEN_SHED, CONCURRENT_CALLS, ask_for_all, pause_s
 from meshctl.run_file import Run, RunFile, RunningProcess
 from recmesh_client import Recommendation
 from recmesh_client.wire import recommendation_from
@@ -200,6 +200,24 @@ def test_the_mesh_of_this_directory_is_asked_by_default(
     assert len(gateway.requests) == 1
 
 
+def test_all_gateways_of_the_mesh_are_asked_when_there_are_several(
+    gateway: ScriptedGateway, working_directory: Path
+) -> None:
+    identity = identify(os.getpid())
+    here = (identity.pid, identity.started, "grpc")
+    file = RunFile(working_directory / ".recmesh")
+    file.claim()
+    processes = (
+        RunningProcess("gateway-1", "127.0.0.1:1", ENDED_PID, "ended", "grpc"),
+        RunningProcess("gateway-2", gateway.address, *here),
+    )
+    file.write(Run("2025-01-01T00:00:00Z", "bundles", "bundle", "", identity, processes))
+
+    assert run("ada").exit_code == 0
+    assert len(gateway.requests) == 1
+    file.release()
+
+
 def test_without_a_mesh_or_an_address_the_message_names_both() -> None:
     result = run("ada")
 
@@ -320,6 +338,45 @@ def test_a_call_that_fails_once_is_made_again(gateway: ScriptedGateway) -> None:
     assert result.exit_code == 0
     assert [line["user_id"] for line in written()] == ["ada", "ben", "zoe"]
     assert len(gateway.requests) == 5
+
+
+def test_a_call_that_is_shed_is_made_again_and_again(gateway: ScriptedGateway) -> None:
+    shed = fail(Code.RESOURCE_EXHAUSTED, "full", RetryInfo(retry_delay=Duration(nanos=1)))
+    gateway.script.extend([shed] * (CALLS_WHEN_SHED - 1))
+
+    result = run_for(gateway, "ada\n")
+
+    assert result.exit_code == 0
+    assert [line["user_id"] for line in written()] == ["ada"]
+    assert len(gateway.requests) == CALLS_WHEN_SHED
+
+
+def test_a_service_that_sheds_for_ever_is_given_up(gateway: ScriptedGateway) -> None:
+    shed = fail(Code.RESOURCE_EXHAUSTED, "full", RetryInfo(retry_delay=Duration(nanos=1)))
+    gateway.default = failing_for({"ben"}, shed)
+
+    result = run_for(gateway, "ada\nben\n")
+
+    assert result.exit_code == 1
+    assert "the first is 'ben': RESOURCE_EXHAUSTED: full" in result.stderr
+    assert [r.user_id for r in gateway.requests].count("ben") == 2 * CALLS_WHEN_SHED
+
+
+@pytest.mark.parametrize(
+    ("retry_after_s", "call", "least_s"),
+    [(0.2, 0, 0.2), (0.2, 2, 0.8), (None, 1, 0.2), (0.0, 0, 0.1), (3600.0, 0, 5.0), (1.0, 6, 5.0)],
+)
+def test_pauses_are_at_least_what_the_service_asks_for_up_to_a_limit(
+    retry_after_s: float | None, call: int, least_s: float
+) -> None:
+    pauses = [pause_s(retry_after_s, call) for _ in range(200)]
+
+    assert all(least_s <= pause <= 1.5 * least_s for pause in pauses)
+    assert len(set(pauses)) > 1
+
+
+def test_all_pauses_together_outlast_a_restart() -> None:
+    assert sum(pause_s(None, call) for call in range(CALLS_WHEN_SHED - 1)) > 5.0
 
 
 def test_users_whose_calls_keep_failing_are_counted_and_left_out(gateway: ScriptedGateway) -> None:
