@@ -1,10 +1,13 @@
 """A relay of gRPC calls, as bytes, that can refuse, hold and spoil the mesh's own.
 
 Calls keep their metadata, deadline, cancellation and status. Methods under `/recmesh.` and
-Health/Check are relayed as unary, all others as server streams.
+Health/Check are relayed as unary, all others as server streams. What gRPC hides from a client does
+not pass: the load report in the trailer `endpoint-load-metrics-bin`, and pings of the caller, which
+the proxy answers itself.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from typing import TypeAlias
 
@@ -18,6 +21,7 @@ from meshkit.addresses import with_port
 RUBBISH_BYTES = 256
 """Enough that no message type takes random bytes for its own."""
 
+_CLOCK_TICKS_S = 0.002  # gRPC rounds both now and the deadline to its clock of 1 ms
 _CHECK = "/grpc.health.v1.Health/Check"
 _ATTEMPTS_KEY = "grpc-previous-rpc-attempts"
 _UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
@@ -141,7 +145,7 @@ class _OtherMethod:
         """Answer as the server does, for as long as it does and the caller listens."""
         self._tally.add_call(self._method)
         metadata = _passable(context)
-        call = self._stream(request, timeout=context.time_remaining(), metadata=metadata)
+        call = self._stream(request, timeout=_timeout_s(context), metadata=metadata)
         try:
             async for answer in call:
                 yield answer
@@ -154,7 +158,7 @@ class _OtherMethod:
 async def _pass_on(method: _Unary, request: bytes, context: _Context) -> bytes:
     """Call the server within the caller's deadline and take over its answer or status."""
     metadata = _passable(context)
-    call = method(request, timeout=context.time_remaining(), metadata=metadata)
+    call = method(request, timeout=_timeout_s(context), metadata=metadata)
     try:
         answer = await call
     except grpc.aio.AioRpcError as error:
@@ -169,6 +173,18 @@ async def _pass_on(method: _Unary, request: bytes, context: _Context) -> bytes:
 async def _fail_alike(error: grpc.aio.AioRpcError, context: _Context) -> None:
     trailer = tuple(error.trailing_metadata())
     await context.abort(error.code(), error.details() or "", trailer)
+
+
+def _timeout_s(context: _Context) -> float | None:
+    """Return the caller's remaining time, less what gRPC adds by rounding it up.
+
+    gRPC sends milliseconds below 1 s and three digits above, so that a hop may add up to 1 %.
+    """
+    remaining_s = context.time_remaining()
+    if remaining_s is None:
+        return None
+    digit_s = 10 ** (math.floor(math.log10(remaining_s)) - 2) if remaining_s >= 1 else 0.0
+    return max(remaining_s - digit_s - _CLOCK_TICKS_S, 0.0)
 
 
 def _passable(context: _Context) -> _Metadata:
