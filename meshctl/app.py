@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "dynamodb": "meshctl.dynamodb:app",
     "trending": "meshctl.trending:app",
     "doctor": "meshctl.doctor:doctor",
+    "drill": "meshctl.drill:drill",
 }
 """Where each command is: a function, or a typer app with commands of its own."""
 

@@ -1,0 +1,1 @@
+"""Drills: what the mesh promises, broken on purpose under load, and measured."""

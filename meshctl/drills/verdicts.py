@@ -1,0 +1,68 @@
+"""Promises that several drills measure on the records of a load."""
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from meshctl.drills.heartbeat import Stalls
+from meshctl.drills.records import Record
+from meshctl.drills.report import Finding
+
+BUDGET_S = 0.150
+"""What the gateway allows itself on the surface "home"."""
+LATE_S = 0.010
+STALLED_SHARE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Which drill a finding is of, and what was done."""
+
+    drill: str
+    done: str
+
+
+def no_request_failed(subject: Subject, records: Sequence[Record], *, at_least: int) -> Finding:
+    """Hold when `at_least` requests were made and each was answered with items."""
+    outcomes = Counter(record.outcome for record in records if not record.is_answered)
+    empty = sum(record.is_answered and not record.items for record in records)
+    outcomes.update({"EMPTY": empty} if empty else {})
+    failed = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
+    return Finding(
+        subject.drill,
+        subject.done,
+        f"0 failed of at least {at_least:,} requests",
+        f"{failed or '0 failed'} of {len(records):,}",
+        is_held=not outcomes and len(records) >= at_least,
+    )
+
+
+def no_request_late(subject: Subject, records: Sequence[Record], stalls: Stalls) -> Finding:
+    """Hold when no request outside a stall took longer than its deadline and 10 ms."""
+    late = [record for record in records if record.latency_s > deadline_s(record) + LATE_S]
+    unexplained = [record for record in late if not stalls.overlap(record)]
+    slowest_s = max((r.latency_s for r in records if not stalls.overlap(r)), default=0.0)
+    stalled = sum(map(stalls.overlap, records))
+    is_quiet = stalled <= STALLED_SHARE * len(records)
+    return Finding(
+        subject.drill,
+        subject.done,
+        f"0 later than deadline + {LATE_S * 1e3:.0f} ms; at most {STALLED_SHARE:.0%} in stalls",
+        f"{len(unexplained)} late, slowest {slowest_s * 1e3:.0f} ms, p99 "
+        f"{percentile([r.latency_s for r in records], 99) * 1e3:.0f} ms; {stalled} in stalls",
+        is_held=bool(records) and not unexplained and is_quiet,
+        about="time",
+    )
+
+
+def deadline_s(record: Record) -> float:
+    """Return when a request had to be answered: the caller's timeout, or the surface's budget."""
+    return min(record.timeout_s, BUDGET_S)
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Return a percentile (1 to 99); 0 of nothing."""
+    if len(values) < 2:  # noqa: PLR2004 - quantiles are between values
+        return next(iter(values), 0.0)
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
