@@ -121,7 +121,7 @@ class Admission:
         return max(1 - (1 - LEAST_QUALITY) * taken_beyond_half, LEAST_QUALITY)
 
     def _has_patient_place(self) -> bool:
-        return self._in_flight < int(self.limit * PATIENT_SHARE)
+        return self._in_flight < max(int(self.limit * PATIENT_SHARE), 1)
 
     async def _wait(self, wait_s: float) -> None:
         if len(self._turns) >= WAITING_PER_PLACE * self.limit:

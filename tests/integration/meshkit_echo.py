@@ -3,7 +3,7 @@
 `Echo` answers with NAME and the request. `Hold` makes the file that the request names, then
 answers when that file is gone: a call whose beginning and end a test decides. In the same way
 ECHO_WARM names a file that holds the start, and ECHO_STOPPED one that `on_stop` makes. `Stop`
-sends SIGTERM to a thread that is not the main one.
+sends SIGTERM to a thread that is not the main one. With ECHO_PLACES an aio server admits so many.
 """
 
 import asyncio
@@ -17,6 +17,8 @@ from typing import Any
 
 import grpc
 
+from meshkit.admission import Admission
+from meshkit.concurrency import AdaptiveLimit, LimitRules
 from meshkit.config import explained_exit, read_environment
 from meshkit.logs import setup_logs
 from meshkit.server import ServerSettings, serve_aio, serve_sync
@@ -90,6 +92,13 @@ async def leave_note_aio() -> None:
     leave_note()
 
 
+def admission() -> Admission | None:
+    if "ECHO_PLACES" not in os.environ:
+        return None
+    places = int(os.environ["ECHO_PLACES"])
+    return Admission(AdaptiveLimit(LimitRules(initial=places, minimum=places, maximum=places)))
+
+
 def main() -> None:
     settings = read_environment(ServerSettings, os.environ)
     setup_logs("echo")
@@ -97,7 +106,14 @@ def main() -> None:
     if sys.argv[1] == "sync":
         serve_sync(settings, register, service_names=names, warm=warm, on_stop=leave_note)
     else:
-        serve_aio(settings, register, service_names=names, warm=warm_aio, on_stop=leave_note_aio)
+        serve_aio(
+            settings,
+            register,
+            service_names=names,
+            warm=warm_aio,
+            on_stop=leave_note_aio,
+            admission=admission(),
+        )
 
 
 if __name__ == "__main__":

@@ -1,151 +1,38 @@
 """The interceptor's promises, kept alike by the sync and the aio server."""
 
 import asyncio
+import concurrent.futures
 import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode, Tracer, format_span_id, format_trace_id
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
 from meshkit import errors, telemetry
 from meshkit.errors import FieldViolation, InvalidFields
-from meshkit.interceptors import AioServerInterceptor, SyncServerInterceptor
 from meshkit.served_call import CallGate
+from tests.integration.probe_server import (
+    DEADLINE_S,
+    METHOD,
+    SERVICE,
+    Probe,
+    raising,
+    started,
+    wait_until,
+)
 
-SERVICE = "meshkit.test.v1.ProbeService"
-METHOD = f"/{SERVICE}/Do"
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 SPAN_ID = "b7ad6b7169203331"
 TRACEPARENT = (("traceparent", f"00-{TRACE_ID}-{SPAN_ID}-01"),)
 LEAK = "hunter2 at 10.0.0.7"
-DEADLINE_S = 20.0
-
-Behaviour = Callable[[bytes, Any], Any]
-
-
-@dataclass
-class Probe:
-    """A running server whose one method does what a test says, and the spans it made."""
-
-    kind: str
-    gate: CallGate
-    exporter: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
-    port: int = 0
-    channel: Any = None
-    behaviour: Behaviour = lambda request, _: request
-    decode: Callable[[bytes], Any] = bytes
-    encode: Callable[[Any], bytes] = bytes
-
-    def call(self, behaviour: Behaviour, *, request: bytes = b"question", **options: Any) -> bytes:
-        self.behaviour = behaviour
-        answer: bytes = self.channel.unary_unary(METHOD)(
-            request, **{"timeout": DEADLINE_S, **options}
-        )
-        return answer
-
-    def failed_call(self, behaviour: Behaviour, **options: Any) -> Any:
-        with pytest.raises(grpc.RpcError) as caught:
-            self.call(behaviour, **options)
-        return caught.value
-
-    def span(self) -> ReadableSpan:
-        """Return the one span; a server may end it just after the caller has its answer."""
-        wait_until(lambda: len(self.exporter.get_finished_spans()) == 1)
-        return self.exporter.get_finished_spans()[0]
-
-    def methods(self) -> dict[str, Any]:
-        def handle(request: bytes, context: Any) -> Any:
-            return self.behaviour(request, context)
-
-        async def handle_aio(request: bytes, context: Any) -> Any:
-            result = self.behaviour(request, context)
-            return await result if asyncio.iscoroutine(result) else result
-
-        def decode(request: bytes) -> Any:
-            return self.decode(request)
-
-        def encode(response: Any) -> bytes:
-            return self.encode(response)
-
-        chosen = handle if self.kind == "sync" else handle_aio
-        return {"Do": grpc.unary_unary_rpc_method_handler(chosen, decode, encode)}
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    expires_at_s = time.monotonic() + DEADLINE_S
-    while not is_so():
-        assert time.monotonic() < expires_at_s, "waited in vain"
-        time.sleep(0.005)
-
-
-def add_services(server: Any, probe: Probe, checks: Any) -> None:
-    """Add the method both ways, as generated code does, beside health and reflection."""
-    methods = probe.methods()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
-    server.add_registered_method_handlers(SERVICE, methods)
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    reflection.enable_server_reflection((SERVICE,), server)
-    probe.port = server.add_insecure_port("127.0.0.1:0")
-
-
-@contextmanager
-def started_sync(probe: Probe, tracer: Tracer) -> Iterator[None]:
-    interceptor = SyncServerInterceptor(probe.gate, tracer)
-    with ThreadPoolExecutor(1) as pool:
-        server = grpc.server(pool, interceptors=[interceptor])
-        add_services(server, probe, health.HealthServicer())
-        server.start()
-        yield
-        server.stop(0).wait()
-
-
-@contextmanager
-def started_aio(probe: Probe, tracer: Tracer) -> Iterator[None]:
-    started = threading.Event()
-    stop: list[Callable[[], object]] = []
-
-    async def live() -> None:
-        stopped = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        stop.append(lambda: loop.call_soon_threadsafe(stopped.set))
-        server = grpc.aio.server(interceptors=[AioServerInterceptor(probe.gate, tracer)])
-        add_services(server, probe, health.aio.HealthServicer())
-        await server.start()
-        started.set()
-        await stopped.wait()
-        await server.stop(0)
-
-    thread = threading.Thread(target=asyncio.run, args=(live(),))
-    thread.start()
-    assert started.wait(DEADLINE_S)
-    yield
-    stop[0]()
-    thread.join()
-
-
-@contextmanager
-def started(kind: str, gate: CallGate | None = None) -> Iterator[Probe]:
-    probe = Probe(kind, gate or CallGate())
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(probe.exporter))
-    start = started_sync if kind == "sync" else started_aio
-    with start(probe, provider.get_tracer("test")):
-        probe.channel = grpc.insecure_channel(f"127.0.0.1:{probe.port}")
-        yield probe
-        probe.channel.close()
 
 
 @pytest.fixture(params=["sync", "aio"])
@@ -158,13 +45,6 @@ def probe(request: pytest.FixtureRequest) -> Iterator[Probe]:
 def aio_probe() -> Iterator[Probe]:
     with started("aio") as probe:
         yield probe
-
-
-def raising(error: BaseException) -> Behaviour:
-    def behave(_request: bytes, _context: Any) -> bytes:
-        raise error
-
-    return behave
 
 
 def everything_sent(error: Any) -> str:
@@ -433,3 +313,108 @@ def test_the_gate_counts_the_calls_that_run(probe: Probe) -> None:
 
     assert counts == [1]
     wait_until(lambda: probe.gate.running == 0)
+
+
+class Unprintable(Exception):  # noqa: N818  names what it is
+    """An error whose own text fails."""
+
+    def __str__(self) -> str:
+        raise ValueError(*self.args)
+
+
+def chained(text: str) -> Exception:
+    error = RuntimeError(text)
+    error.__cause__ = ValueError(text)
+    error.add_note(text)
+    return error
+
+
+def of_a_call_of_ours(text: str) -> Exception:
+    metadata = grpc.aio.Metadata(("secret", text))
+    return grpc.aio.AioRpcError(grpc.StatusCode.NOT_FOUND, metadata, metadata, text, text)
+
+
+INTERNAL = (grpc.StatusCode.INTERNAL, "internal error")
+NOT_READY = (grpc.StatusCode.UNAVAILABLE, "not ready")
+NO_ROOM = (grpc.StatusCode.RESOURCE_EXHAUSTED, "overloaded")
+DOWN = (grpc.StatusCode.UNAVAILABLE, "dependency unavailable")
+LATE = (grpc.StatusCode.DEADLINE_EXCEEDED, "deadline exceeded")
+
+WHAT_IS_RAISED: dict[str, tuple[Callable[[str], BaseException], object]] = {
+    "mesh error": (errors.MeshError, INTERNAL),
+    "dependency error": (errors.DependencyError, INTERNAL),
+    "dependency down": (errors.DependencyUnavailable, DOWN),
+    "dependency late": (errors.DependencyTimeout, LATE),
+    "overloaded": (errors.Overloaded, NO_ROOM),
+    "not ready": (errors.NotReady, NOT_READY),
+    "runtime error": (RuntimeError, INTERNAL),
+    "key error": (KeyError, INTERNAL),
+    "os error": (lambda text: OSError(2, text, text), INTERNAL),
+    "stop iteration": (StopIteration, INTERNAL),
+    "assertion": (AssertionError, INTERNAL),
+    "timeout": (TimeoutError, INTERNAL),
+    "chain with a note": (chained, INTERNAL),
+    "bare exception with text": (Exception, INTERNAL),
+    "error that cannot be printed": (Unprintable, INTERNAL),
+    "error of an outgoing call": (of_a_call_of_ours, INTERNAL),
+    "another call's abort": (grpc.aio.AbortError, INTERNAL),
+    "misuse of gRPC": (grpc.aio.UsageError, INTERNAL),
+    "group": (lambda text: ExceptionGroup(text, [ValueError(text)]), INTERNAL),
+    "group of interrupts": (
+        lambda text: BaseExceptionGroup(text, [KeyboardInterrupt(text), SystemExit(text)]),
+        INTERNAL,
+    ),
+    "interrupt": (KeyboardInterrupt, INTERNAL),
+    "exit": (SystemExit, INTERNAL),
+    "cancellation of something awaited": (asyncio.CancelledError, INTERNAL),
+    "cancellation in a thread": (concurrent.futures.CancelledError, INTERNAL),
+}
+
+SECRETS = st.builds(
+    lambda text, repeats: f"{LEAK}{text * repeats}{LEAK}",
+    st.text(st.characters(), max_size=40),  # control characters and lone surrogates among them
+    st.sampled_from([1, 1, 1, 2_000]),
+)
+
+
+@pytest.fixture(scope="module", params=["sync", "aio"])
+def lasting_probe(request: pytest.FixtureRequest) -> Iterator[Probe]:
+    with started(request.param) as probe:
+        yield probe
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(sorted(WHAT_IS_RAISED)), SECRETS, st.booleans())
+def test_no_text_that_a_handler_raises_reaches_its_caller(
+    lasting_probe: Probe, kind: str, secret: str, sends_metadata: bool
+) -> None:
+    make, expected = WHAT_IS_RAISED[kind]
+
+    def behave(_request: bytes, context: Any) -> Any:
+        if sends_metadata:
+            context.set_trailing_metadata((("kept", "apart"),))
+        raise make(secret)
+
+    error = lasting_probe.failed_call(behave)
+
+    sent = [*error.initial_metadata(), *error.trailing_metadata()]
+    assert (error.code(), error.details()) == expected
+    assert not any(LEAK.encode() in _bytes(part) for entry in sent for part in entry)
+    assert {key for key, _ in sent} <= {"grpc-status-details-bin", "kept"}
+    assert LEAK not in everything_sent(error)
+
+
+@pytest.mark.parametrize("kind", sorted(WHAT_IS_RAISED))
+def test_every_kind_of_exception_ends_the_call_and_its_span(probe: Probe, kind: str) -> None:
+    make, expected = WHAT_IS_RAISED[kind]
+
+    error = probe.failed_call(raising(make("\ud800" + LEAK * 10_000)))
+
+    (event,) = probe.span().events
+    assert (error.code(), error.details()) == expected
+    assert event.attributes is not None
+    assert all(len(str(value).encode()) < 100_000 for value in event.attributes.values())
+
+
+def _bytes(part: str | bytes) -> bytes:
+    return part if isinstance(part, bytes) else part.encode()

@@ -19,6 +19,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 FAST_RECONNECT = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 50))
+NO_RETRIES = (("grpc.enable_retries", 0),)
 KINDS = pytest.mark.parametrize("kind", ["sync", "aio"])
 
 
@@ -40,8 +41,10 @@ def check(channel: grpc.Channel, service: str = "") -> int:
     return status
 
 
-def call(channel: Any, method: str, request: bytes) -> bytes:
-    answer: bytes = channel.unary_unary(method)(request, timeout=DEADLINE_S, wait_for_ready=True)
+def call(channel: Any, method: str, request: bytes, *, wait_for_ready: bool = True) -> bytes:
+    answer: bytes = channel.unary_unary(method)(
+        request, timeout=DEADLINE_S, wait_for_ready=wait_for_ready
+    )
     return answer
 
 
@@ -112,6 +115,47 @@ def test_sigterm_lets_running_calls_end_and_exits_with_0(kind: str, tmp_path: Pa
     assert status == 0, server.errors.read_text()
     assert stopped.exists()
     assert not server.address_file.exists()
+
+
+@KINDS
+def test_calls_are_taken_for_a_while_after_health_says_not_serving(
+    kind: str, tmp_path: Path
+) -> None:
+    with child(tmp_path, kind, RECMESH_SETTLE_S="60") as server:
+        server.wait_until_serving()
+        with grpc.insecure_channel(server.address) as channel:
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            statuses = (answer.status for answer in watch)
+            first_status = next(statuses)
+
+            server.process.send_signal(signal.SIGTERM)
+            second_status = next(statuses)
+            answer = call(channel, ECHO, b"sent before the news came")
+
+            assert (first_status, second_status) == (SERVING, NOT_SERVING)
+            assert answer == b"a:sent before the news came"
+
+
+@KINDS
+def test_a_call_that_comes_after_the_balancing_interval_is_not_begun(
+    kind: str, tmp_path: Path
+) -> None:
+    held = tmp_path / "held"
+    with child(tmp_path, kind, RECMESH_DRAIN_S="60", RECMESH_SETTLE_S="0") as server:
+        server.wait_until_serving()
+        address = server.address
+        with grpc.insecure_channel(address, options=NO_RETRIES) as channel:
+            running_call = held_call(channel, held)
+            server.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: not is_listening(address))
+            with pytest.raises(grpc.RpcError) as refused:
+                call(channel, HOLD, str(tmp_path / "begun").encode(), wait_for_ready=False)
+            held.unlink()
+
+            assert running_call.result() == b"let go"
+            assert server.exit_status() == 0
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert not (tmp_path / "begun").exists()
 
 
 @KINDS
