@@ -58,7 +58,7 @@ class Member:
         self._backoff = Backoff()
         self._ended_at_s = 0.0
         self._due_at_s: float | None = None
-        self._life = self._live()
+        self._life = self._live(restart=0)
 
     def advance(self) -> None:
         """Take the next step towards serving if it is due; raises MeshError."""
@@ -117,7 +117,7 @@ class Member:
             return "restarting"
         return self._life.stage
 
-    def _live(self) -> ProcessLife:
+    def _live(self, *, restart: int) -> ProcessLife:
         # Others have the address of the first life in their settings.
         env = {**self._env, _LISTEN: self._address} if self._address else self._env
         return ProcessLife(
@@ -125,7 +125,7 @@ class Member:
             env,
             self._state_directory,
             start_deadline_s=self._start_deadline_s,
-            restart=self._restarts,
+            restart=restart,
         )
 
     def _is_due(self, due_at_s: float) -> bool:
@@ -133,13 +133,12 @@ class Member:
         return time.monotonic() >= due_at_s and not self._life.is_being_prepared()
 
     def _start_again(self) -> str:
-        self._restarts += 1
         try:
-            self._life = self._live()
+            self._life = self._live(restart=self._restarts + 1)
         except OSError as exc:  # no memory, no process, no room for the log: all may pass
-            self._restarts -= 1
             pause = self._plan(was_asked_for=False, served_s=0.0)
             return f"{self.spec.name} could not be started: {exc}; {pause}"
+        self._restarts += 1
         self._due_at_s = None
         return ""
 
