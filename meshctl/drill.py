@@ -2,7 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,9 @@ SmallOption = Annotated[
     bool, typer.Option("--small", help="A few hundred requests each; promises about time pass.")
 ]
 ListOption = Annotated[bool, typer.Option("--list", help="Name the drills and end.")]
+DirectoryOption = Annotated[
+    Path | None, typer.Option(help="Keep logs and records here; deleted at the end if unset.")
+]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", help="Also write what was found to this file.")
 ]
@@ -38,6 +42,7 @@ def drill(
     only: OnlyOption = None,
     small: SmallOption = False,
     list_: ListOption = False,
+    directory: DirectoryOption = None,
     json: JsonOption = None,
 ) -> None:
     """Break a local mesh on purpose, under load, and print which promises it held.
@@ -54,8 +59,8 @@ def drill(
         return
     started_s = time.monotonic()
     try:
-        with tempfile.TemporaryDirectory(prefix="recmesh-drill-") as directory:
-            findings = _run(chosen, bundles, Path(directory), is_small=small)
+        with _own(directory) as own:
+            findings = _run(chosen, bundles, own, is_small=small)
     except (MeshError, BundleError) as exc:
         console.print(f"error: {exc}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from exc
@@ -68,6 +73,17 @@ def drill(
         highlight=False,
     )
     raise typer.Exit(1 if failures else 0)
+
+
+@contextmanager
+def _own(directory: Path | None) -> Iterator[Path]:
+    """Give a directory that is there for as long as the block, or for good."""
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        yield directory
+        return
+    with tempfile.TemporaryDirectory(prefix="recmesh-drill-") as temporary:
+        yield Path(temporary)
 
 
 def _run(
