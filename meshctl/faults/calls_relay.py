@@ -152,7 +152,7 @@ class _OtherMethod:
         except grpc.aio.AioRpcError as error:
             await _fail_alike(error, context)
         finally:
-            call.cancel()
+            call.cancel()  # also when the caller goes while an answer is on its way
 
 
 async def _pass_on(method: _Unary, request: bytes, context: _Context) -> bytes:

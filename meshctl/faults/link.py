@@ -166,8 +166,6 @@ class Link:
 
     def _hold(self, chunk: bytes) -> None:
         due_s = asyncio.get_running_loop().time() + self._switch.draw_delay_s()
-        if self._held:
-            due_s = max(due_s, self._held[-1][0])
         self._held.append((due_s, chunk))
         if self._timer is None:
             self._schedule()
@@ -178,7 +176,10 @@ class Link:
         self._timer = loop.call_at(due_s, self._release, due_s)
 
     def _release(self, until_s: float) -> None:
-        """Write what is due by `until_s`, and close when the server has nothing more to say."""
+        """Write what is due by `until_s`, and close when the server has nothing more to say.
+
+        A chunk waits for those before it.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -140,6 +140,23 @@ def test_an_end_passes_to_the_other_side(before_echo: FaultProxy) -> None:
     wait_until(lambda: before_echo.control.counts().open_connections == 0)
 
 
+@pytest.mark.parametrize(
+    "fault", [Fault(), Fault(FaultKind.DELAY, delay_s=(0.05, 0.05))], ids=lambda fault: fault.kind
+)
+def test_the_servers_last_words_come_before_its_end(tmp_path: Path, fault: Fault) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        upstream = f"127.0.0.1:{server.getsockname()[1]}"
+        with fault_proxy(tmp_path, FaultLevel.BYTES, upstream) as proxy:
+            server.accept()[0].close()  # the proxy's own look whether the server is there
+            with proxy.control.injected(fault), connect(proxy) as connection:
+                accepted, _ = server.accept()
+                with accepted:
+                    accepted.sendall(b"bye")
+
+                assert receive(connection, 3) == b"bye"
+                assert is_closed(connection)
+
+
 def test_a_black_hole_passes_nothing_and_replays_nothing(before_echo: FaultProxy) -> None:
     with connect(before_echo) as old:
         old.sendall(b"before")

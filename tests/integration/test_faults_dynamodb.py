@@ -1,8 +1,12 @@
 """A fault proxy before DynamoDB: boto3 takes what it answers for DynamoDB's own."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,7 @@ from services.candidates.domain.trending import (
     TrendingStoreUnavailableError,
 )
 from tests.integration.fault_proxies import FaultProxy, fault_proxy
-from tests.integration.meshkit_children import wait_until
+from tests.integration.meshkit_children import DEADLINE_S, wait_until
 
 KEY = {"id": {"S": "a"}}
 
@@ -35,12 +39,13 @@ def engine_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultProx
             tmp_path_factory.mktemp("dynamodb"), FaultLevel.DYNAMODB, engine.address
         ) as started,
     ):
-        patient_client(started).create_table(
-            TableName="songs",
-            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
+        with client_of(started) as client:
+            client.create_table(
+                TableName="songs",
+                KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+                AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+                BillingMode="PAY_PER_REQUEST",
+            )
         yield started
 
 
@@ -52,14 +57,19 @@ def proxy(engine_proxy: FaultProxy) -> Iterator[FaultProxy]:
     engine_proxy.control.wait_applied()
 
 
-def patient_client(proxy: FaultProxy) -> Any:
-    # The engine is slow where DynamoDB is not.
-    return dynamodb_client(f"http://{proxy.address}", read_timeout_s=BULK_READ_TIMEOUT_S)
+@contextmanager
+def client_of(proxy: FaultProxy, read_timeout_s: float = BULK_READ_TIMEOUT_S) -> Iterator[Any]:
+    with closing(
+        dynamodb_client(f"http://{proxy.address}", read_timeout_s=read_timeout_s)
+    ) as client:
+        yield client
 
 
 @pytest.fixture
-def client(proxy: FaultProxy) -> Any:
-    return patient_client(proxy)
+def client(proxy: FaultProxy) -> Iterator[Any]:
+    # The engine is slow where DynamoDB is not: reads get the time that bulk work gets.
+    with client_of(proxy) as opened:
+        yield opened
 
 
 def put(client: Any, text: str) -> Any:
@@ -167,27 +177,65 @@ def fails_or_not(client: Any) -> None:
 
 def test_a_hanging_request_times_out_and_changes_nothing(client: Any, proxy: FaultProxy) -> None:
     put(client, "before")
-    impatient = dynamodb_client(f"http://{proxy.address}", read_timeout_s=0.2)
 
-    with proxy.control.injected(Fault(FaultKind.HANG)), pytest.raises(ReadTimeoutError):
+    with (
+        proxy.control.injected(Fault(FaultKind.HANG)),
+        client_of(proxy, read_timeout_s=0.2) as impatient,
+        pytest.raises(ReadTimeoutError),
+    ):
         put(impatient, "lost")
 
     assert stored_text(client) == "before"
 
 
 def test_hanging_connections_are_closed_when_the_fault_ends(client: Any, proxy: FaultProxy) -> None:
+    put(client, "before")
     before = proxy.control.fresh_counts().faults.get("hang", 0)
     proxy.control.set(Fault(FaultKind.HANG))
     proxy.control.wait_applied()
 
-    with ThreadPoolExecutor(1) as pool:
-        hanging = pool.submit(put, client, "retried")
+    with client_of(proxy, read_timeout_s=2 * DEADLINE_S) as patient, ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(put, patient, "retried")
         wait_until(lambda: proxy.control.counts().faults.get("hang", 0) > before)
         proxy.control.clear()
-        answer = hanging.result()
+        answer = hanging.result(DEADLINE_S)
 
     assert answer["ResponseMetadata"]["RetryAttempts"] == 1
     assert stored_text(client) == "retried"
+
+
+class KeepAlive(BaseHTTPRequestHandler):
+    """Answers with the body, and keeps connections unless asked to close them."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is theirs
+        pass
+
+
+def test_an_engine_that_keeps_connections_is_asked_to_close_them(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), KeepAlive) as engine:
+        threading.Thread(target=engine.serve_forever, daemon=True).start()
+        upstream = f"127.0.0.1:{engine.server_port}"
+        with fault_proxy(tmp_path, FaultLevel.DYNAMODB, upstream) as proxy:
+            connection = HTTPConnection(proxy.address, timeout=DEADLINE_S)
+            bodies = []
+            for body in (b"one", b"two"):
+                connection.request("POST", "/", body, {"Connection": "keep-alive"})
+                bodies.append(connection.getresponse().read())
+            connection.close()
+        engine.shutdown()
+
+    assert bodies == [b"one", b"two"]
 
 
 def test_a_dynamodb_that_is_gone_is_a_closed_connection(tmp_path: Path) -> None:
@@ -196,5 +244,5 @@ def test_a_dynamodb_that_is_gone_is_a_closed_connection(tmp_path: Path) -> None:
         with fault_proxy(tmp_path, FaultLevel.DYNAMODB, upstream) as proxy:
             engine.close()
 
-            with pytest.raises(ConnectionClosedError):
-                patient_client(proxy).list_tables()
+            with client_of(proxy) as client, pytest.raises(ConnectionClosedError):
+                client.list_tables()
