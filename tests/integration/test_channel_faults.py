@@ -244,7 +244,7 @@ def test_calls_to_a_lone_stopped_process_fail_before_their_deadline_until_it_goe
 
         assert outcomes == ["UNAVAILABLE"] * 2
 
-    with child(tmp_path, "sync", "a") as a:
+    with child(tmp_path, "aio", "a") as a:
         a.wait_until_serving()
         asyncio.run(check(a.address, a.process))
 
