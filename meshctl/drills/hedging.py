@@ -1,11 +1,10 @@
 """Some calls of one leaf are slow: what second calls save, what they cost, and that they end."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import median
 
-from meshctl.drills.child import LoadProcess
+from meshctl.drills.mesh import LeafCalls
 from meshctl.drills.plans import CALLS_PLAN, HEDGED_LEAF
 from meshctl.drills.records import Record
 from meshctl.drills.report import Finding
@@ -16,8 +15,9 @@ from meshctl.faults import Fault, FaultKind
 REQUESTS = 3_000
 SMALL_REQUESTS = 600
 """Of fewer, the second calls saved up beforehand alone would be more than 6 %."""
-WARM_REQUESTS = 300
-PER_S = 60.0
+SMALL_PLAIN_REQUESTS = 300
+WARM_REQUESTS = 150
+PER_S = 75.0
 SLOW_SHARE = 0.02
 SLOWER = 10.0
 OUTAGE_REQUESTS = 200
@@ -34,8 +34,7 @@ class Measured:
     """One load with slow calls in it."""
 
     records: Sequence[Record]
-    calls: int
-    """That reached the leaf."""
+    calls: LeafCalls
 
     @property
     def source_p99_s(self) -> float:
@@ -53,7 +52,7 @@ class Measured:
     @property
     def calls_a_request(self) -> float:
         """Calls of the leaf for each request."""
-        return self.calls / max(len(self.records), 1)
+        return self.calls.made / max(len(self.records), 1)
 
 
 def run(stage: Stage) -> Sequence[Finding]:
@@ -64,16 +63,18 @@ def run(stage: Stage) -> Sequence[Finding]:
     fault = _slow(SLOW_SHARE, slower_s)
     done = f"{SLOW_SHARE:.0%} of the calls of {HEDGED_LEAF} {slower_s * 1e3:.0f} ms slower"
     stage.say(f"{done}, without hedging")
-    plain = _measure(stage, PLAIN, fault, least)
+    with stage.mesh.all_faulty(HEDGED_LEAF, fault):
+        plain = _measured(stage, "plain", PLAIN, SMALL_PLAIN_REQUESTS if stage.is_small else least)
     stage.say(f"{done}, with hedging")
-    hedged = _measure(stage, HEDGING, fault, least)
+    with stage.mesh.all_faulty(HEDGED_LEAF, fault):
+        hedged = _measured(stage, "hedged", HEDGING, least)
     stage.say(f"no call of {HEDGED_LEAF} answered")
-    extra = _extra_calls_in_outage(stage)
+    lasting = _outage(stage)
     return (
         no_request_failed(Subject("hedging", done), hedged.records, at_least=least),
         p99_is_cut(hedged, plain, done),
         extra_calls_are_few(hedged, done),
-        extra_calls_end(extra),
+        extra_calls_end(lasting),
     )
 
 
@@ -83,9 +84,11 @@ def p99_is_cut(hedged: Measured, plain: Measured, done: str) -> Finding:
         "hedging",
         done,
         f"hedging cuts p99 of {HEDGED_LEAF} by at least {LEAST_CUT:.0%}",
+        f"{plain.calls.hit} and {hedged.calls.hit} slow calls: "
         f"{plain.source_p99_s * 1e3:.1f} to {hedged.source_p99_s * 1e3:.1f} ms; "
         f"answers {plain.answer_p99_s * 1e3:.1f} to {hedged.answer_p99_s * 1e3:.1f} ms",
-        is_held=0.0 < hedged.source_p99_s <= (1.0 - LEAST_CUT) * plain.source_p99_s,
+        is_held=min(hedged.calls.hit, plain.calls.hit) > 0
+        and hedged.source_p99_s <= (1.0 - LEAST_CUT) * plain.source_p99_s,
         about="time",
     )
 
@@ -96,52 +99,42 @@ def extra_calls_are_few(hedged: Measured, done: str) -> Finding:
         "hedging",
         done,
         f"some second calls, at most {MOST_CALLS - 1:.0%} more calls",
-        f"{hedged.calls:,} calls for {len(hedged.records):,} requests, "
+        f"{hedged.calls.made:,} calls for {len(hedged.records):,} requests, "
         f"{hedged.calls_a_request - 1:+.1%}",
         is_held=1.0 < hedged.calls_a_request <= MOST_CALLS,
     )
 
 
-def extra_calls_end(extra: int) -> Finding:
+def extra_calls_end(lasting: Measured) -> Finding:
     """Hold when the outage, once it lasts, is answered with no second call."""
+    extra = lasting.calls.made - len(lasting.records)
     return Finding(
         "hedging",
         f"no call of {HEDGED_LEAF} answered, after {OUTAGE_REQUESTS} requests of it",
         "extra calls go to 0",
-        f"{max(extra, 0)} in the next {OUTAGE_REQUESTS} requests",
-        is_held=extra <= 0,
+        f"{max(extra, 0)} in the next {len(lasting.records)} requests",
+        is_held=0 < lasting.calls.hit == lasting.calls.made and extra <= 0,
     )
 
 
 def _usual_latency_s(stage: Stage, gateway: int) -> float:
-    with _load(stage, gateway, WARM_REQUESTS) as load:
-        records = load.wait(seconds_for(WARM_REQUESTS, PER_S) + 30.0)
+    records = _measured(stage, f"usual-{gateway}", gateway, WARM_REQUESTS).records
     parts = [record.sources[HEDGED_LEAF] for record in records if record.is_answered]
     return median(part.latency_s for part in parts if part.latency_s is not None)
 
 
-def _measure(stage: Stage, gateway: int, fault: Fault, requests: int) -> Measured:
-    with stage.mesh.all_faulty(HEDGED_LEAF, fault):
-        return _measured(stage, gateway, requests)
-
-
-def _measured(stage: Stage, gateway: int, requests: int) -> Measured:
+def _measured(stage: Stage, name: str, gateway: int, requests: int) -> Measured:
+    targets = (stage.mesh.gateways()[gateway],)
     before = stage.mesh.calls_of(HEDGED_LEAF)
-    with _load(stage, gateway, requests) as load:
+    with stage.load(name, targets=targets, per_s=PER_S, requests=requests) as load:
         records = load.wait(seconds_for(requests, PER_S) + 30.0)
     return Measured(records, stage.mesh.calls_of(HEDGED_LEAF) - before)
 
 
-def _load(stage: Stage, gateway: int, requests: int) -> AbstractContextManager[LoadProcess]:
-    targets = (stage.mesh.gateways()[gateway],)
-    return stage.load("hedging", targets=targets, per_s=PER_S, requests=requests)
-
-
-def _extra_calls_in_outage(stage: Stage) -> int:
+def _outage(stage: Stage) -> Measured:
     with stage.mesh.all_faulty(HEDGED_LEAF, _slow(1.0, OUTAGE_S)):
-        _measured(stage, HEDGING, OUTAGE_REQUESTS)  # uses up what was saved
-        lasting = _measured(stage, HEDGING, OUTAGE_REQUESTS)
-    return lasting.calls - len(lasting.records)
+        _measured(stage, "outage-begins", HEDGING, OUTAGE_REQUESTS)  # uses up what was saved
+        return _measured(stage, "outage-lasts", HEDGING, OUTAGE_REQUESTS)
 
 
 def _slow(share: float, delay_s: float) -> Fault:

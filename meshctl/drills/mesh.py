@@ -57,12 +57,24 @@ class Served:
     """It served."""
 
 
+@dataclass(frozen=True, slots=True)
+class LeafCalls:
+    """Calls that came to the workers of a leaf, every attempt counted, and those hit by a fault."""
+
+    made: int
+    hit: int
+
+    def __sub__(self, before: "LeafCalls") -> "LeafCalls":
+        return LeafCalls(self.made - before.made, self.hit - before.hit)
+
+
 class DrillMesh:
     """A mesh that serves, and handles on its parts."""
 
     def __init__(self, mesh: LocalMesh, directory: Path) -> None:
         self._mesh = mesh
-        self.directory = directory
+        self._directory = directory
+        self._controls: dict[str, FaultControl] = {}
 
     def process(self, name: str) -> RunningProcess:
         """Return a process, the present one where it was restarted. Raises DrillError."""
@@ -99,16 +111,20 @@ class DrillMesh:
 
     def faults_of(self, name: str) -> FaultControl:
         """Return what drives the proxy before a process."""
-        return FaultControl(self.directory / "faults" / f"{name}.json")
+        # One driver a proxy: another would not know the fault in force, and end it.
+        if name not in self._controls:
+            self._controls[name] = FaultControl(self._directory / "faults" / f"{name}.json")
+        return self._controls[name]
 
     def leaves(self) -> tuple[str, ...]:
         """Return the names of all processes of sources and rankers."""
         return tuple(name for leaf in LEAVES for name in self.workers_of(leaf))
 
-    def calls_of(self, leaf: str) -> int:
-        """Return the calls that reached the proxies before a leaf, every attempt counted."""
-        controls = map(self.faults_of, self.workers_of(leaf))
-        return sum(control.fresh_counts().mesh_calls for control in controls)
+    def calls_of(self, leaf: str) -> LeafCalls:
+        """Return what the proxies before a leaf have seen so far."""
+        counts = [self.faults_of(name).fresh_counts() for name in self.workers_of(leaf)]
+        calls = sum(each.mesh_calls for each in counts)
+        return LeafCalls(calls, sum(sum(each.faults.values()) for each in counts))
 
     @contextmanager
     def all_faulty(self, leaf: str, fault: Fault) -> Iterator[None]:

@@ -18,6 +18,7 @@ from meshctl.drills.vitals import Vitals, VitalsLog, growth_bytes
 
 FIRST_PER_S = 40.0
 STEP = 1.3
+SMALL_STEP = 1.7
 STEP_S = 4.0
 SMALL_STEP_S = 1.5
 MAX_STEPS = 14
@@ -30,6 +31,7 @@ OVERLOAD_S = 20.0
 SMALL_OVERLOAD_S = 4.0
 RECOVERY_S = 5.0
 AFTER_S = 8.0
+SMALL_AFTER_S = 3.0
 LEAST_GOODPUT = 0.8
 MOST_SHED_S = 0.005
 MOST_GROWTH_BYTES = 50_000_000
@@ -189,7 +191,7 @@ def find_peak_per_s(stage: Stage, cores: tuple[int, ...]) -> float:
         peak_per_s = max(peak_per_s, goodput)
         if goodput < PAST_PEAK * per_s:
             break
-        per_s *= STEP
+        per_s *= SMALL_STEP if stage.is_small else STEP
     return peak_per_s
 
 
@@ -205,7 +207,8 @@ def _measure(stage: Stage, cores: tuple[int, ...]) -> Overload:
             stage.say(f"{OVERLOAD * peak_per_s:.0f} requests/s for {seconds:.0f} s")
             more = load.wait(seconds + 60.0)
         began_s, ended_s = more[0].began_s, more[-1].began_s
-        time.sleep(max(0.0, ended_s + AFTER_S - time.monotonic()))
+        after_s = SMALL_AFTER_S if stage.is_small else AFTER_S
+        time.sleep(max(0.0, ended_s + after_s - time.monotonic()))
         beneath = steady.stop()
         growth = _growth(vitals.of())
     records = sorted((*beneath, *more), key=lambda record: record.began_s)

@@ -4,7 +4,7 @@ from meshctl.drills.mesh import MeshPlan
 from meshctl.faults import FaultLevel
 from meshctl.standard_mesh import LEAVES
 
-MAX_AGE_S = 3.0
+MAX_AGE_S = 2.0
 """Age at which trending is stale here: minutes would make a drill of its own."""
 
 BYTES_PLAN = MeshPlan(
@@ -12,7 +12,7 @@ BYTES_PLAN = MeshPlan(
     has_dynamodb_faults=True,
     extra_env={
         "candidates-trending": {
-            "RECMESH_TRENDING_REFRESH_S": "1",
+            "RECMESH_TRENDING_REFRESH_S": "0.8",
             "RECMESH_TRENDING_MAX_AGE_S": f"{MAX_AGE_S:g}",
         }
     },

@@ -17,6 +17,7 @@ from meshctl.drills.leaf_faults import (
     recovers,
 )
 from meshctl.drills.leaks import does_not_grow, meant_ones_failed
+from meshctl.drills.mesh import LeafCalls
 from meshctl.drills.overload import (
     Overload,
     admitted_in_time,
@@ -160,15 +161,23 @@ def test_a_deadline_outside_of_the_callers_is_not_held(fault: dict[str, object])
 
 
 def test_more_than_1_2_attempts_a_request_are_not_held() -> None:
-    assert attempts_are_bounded(1_200, 1_000, "").is_held
-    assert not attempts_are_bounded(1_201, 1_000, "").is_held
-    assert not attempts_are_bounded(0, 1_000, "").is_held
+    assert attempts_are_bounded(LeafCalls(1_200, 1_200), 1_000, "").is_held
+    assert not attempts_are_bounded(LeafCalls(1_201, 1_201), 1_000, "").is_held
 
 
-def with_similar_at(latency_s: float, calls: int = 105) -> Measured:
-    """Return 100 requests, each answered by similar after `latency_s`."""
+def test_an_outage_that_did_not_happen_shows_nothing() -> None:
+    answered_calls = LeafCalls(1_000, 0)
+
+    assert not attempts_are_bounded(answered_calls, 1_000, "").is_held
+    assert not attempts_are_bounded(LeafCalls(0, 0), 1_000, "").is_held
+    assert not extra_calls_end(with_similar_at(0.01, calls=100, hit=0)).is_held
+    assert not p99_is_cut(with_similar_at(0.01, hit=0), with_similar_at(0.05, hit=0), "").is_held
+
+
+def with_similar_at(latency_s: float, calls: int = 105, hit: int = 2) -> Measured:
+    """Return 100 requests, each answered by similar after `latency_s`; some calls hit a fault."""
     sources = {"similar": SourceRecord("OK", latency_s)}
-    return Measured([answered(n / 50, sources=sources) for n in range(100)], calls)
+    return Measured([answered(n / 50, sources=sources) for n in range(100)], LeafCalls(calls, hit))
 
 
 def test_hedging_must_halve_p99() -> None:
@@ -176,7 +185,7 @@ def test_hedging_must_halve_p99() -> None:
 
     assert p99_is_cut(with_similar_at(0.025), plain, "").is_held
     assert not p99_is_cut(with_similar_at(0.026), plain, "").is_held
-    assert not p99_is_cut(Measured([], 0), plain, "").is_held
+    assert not p99_is_cut(Measured([], LeafCalls(0, 0)), plain, "").is_held
 
 
 def test_second_calls_must_be_made_but_not_many() -> None:
@@ -186,8 +195,8 @@ def test_second_calls_must_be_made_but_not_many() -> None:
 
 
 def test_second_calls_must_end_in_an_outage() -> None:
-    assert extra_calls_end(0).is_held
-    assert not extra_calls_end(1).is_held
+    assert extra_calls_end(with_similar_at(0.085, calls=100, hit=100)).is_held
+    assert not extra_calls_end(with_similar_at(0.085, calls=101, hit=101)).is_held
 
 
 # Overload
