@@ -265,14 +265,28 @@ class _HealthApart(grpc_health.HealthServicer):  # type: ignore[misc]  # its bas
 
     def __init__(self, on_check: Callable[[str], object]) -> None:
         self._on_check = on_check
-        pool = ThreadPoolExecutor(1, thread_name_prefix="health")
-        super().__init__(experimental_non_blocking=True, experimental_thread_pool=pool)
-        type(self).Check.experimental_thread_pool = pool  # type: ignore[attr-defined]  # grpc reads it off the method
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="health")
+        super().__init__(experimental_non_blocking=True, experimental_thread_pool=self._pool)
+        type(self).Check.experimental_thread_pool = self._pool  # type: ignore[attr-defined]  # grpc reads it off the method
 
     def Check(self, request: Any, context: Any) -> Any:  # noqa: N802  gRPC's own name
         """Answer as the library does."""
         self._on_check(request.service)
         return super().Check(request, context)
+
+    def _on_close_callback(self, *of_watch: Any) -> Callable[[], None]:
+        """Forget a watch that ended, but not in gRPC's thread.
+
+        The library would take its lock there, and holds it elsewhere while it waits for that
+        thread to send: a watch that ended as another began stopped the whole server for good.
+        """
+        forget = super()._on_close_callback(*of_watch)
+
+        def forget_elsewhere() -> None:
+            with suppress(RuntimeError):  # the interpreter ends, and the pool with it
+                self._pool.submit(forget)
+
+        return forget_elsewhere
 
 
 def _bind(server: grpc.Server | grpc.aio.Server, settings: ServerSettings) -> str:
