@@ -10,7 +10,7 @@ from meshctl.drills.verdicts import BUDGET_S, Subject, no_request_failed
 from meshctl.faults import Counts
 
 REQUESTS = 3_000
-PER_S = 75.0
+PER_S = 60.0
 DONE = "{:,} requests, calls seen by a proxy before every leaf"
 
 

@@ -12,7 +12,7 @@ from meshctl.standard_mesh import LEAVES
 
 REQUESTS = 1_000
 """For each kind of leaf."""
-PER_S = 100.0
+PER_S = 60.0
 SMALL_LEAVES = ("similar",)
 MOST_ATTEMPTS = 1.2
 
