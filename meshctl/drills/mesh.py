@@ -241,9 +241,11 @@ class _Supervisor:
             raise self._fault
 
     def stop(self) -> None:
-        """Stop the mesh."""
+        """Stop the mesh; raises what kept it from being watched to the end."""
         self._is_stopping.set()
         self._thread.join()
+        if self._fault is not None:
+            raise self._fault
 
     def _run(self) -> None:
         try:

@@ -50,10 +50,16 @@ def no_request_late(subject: Subject, records: Sequence[Record], stalls: Stalls)
         subject.done,
         f"0 later than deadline + {LATE_S * 1e3:.0f} ms; at most {STALLED_SHARE:.0%} in stalls",
         f"{len(unexplained)} late, slowest {slowest_s * 1e3:.0f} ms, p99 "
-        f"{percentile([r.latency_s for r in records], 99) * 1e3:.0f} ms; {stalled} in stalls",
+        f"{percentile([r.latency_s for r in records], 99) * 1e3:.0f} ms; {stalled} in stalls "
+        f"({stalls.total_s():.1f} s); sent up to {_most_tardy_s(records) * 1e3:.0f} ms after due",
         is_held=bool(records) and not unexplained and is_quiet,
         about="time",
     )
+
+
+def _most_tardy_s(records: Sequence[Record]) -> float:
+    """Return by how much the load itself was late to ask; latency counts from the asking."""
+    return max((record.began_s - record.due_s for record in records), default=0.0)
 
 
 def deadline_s(record: Record) -> float:

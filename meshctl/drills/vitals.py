@@ -38,16 +38,6 @@ def vitals_of(pid: int) -> Vitals | None:
     return Vitals(time.monotonic(), pages * _PAGE_BYTES, cpu_s)
 
 
-def uss_bytes(pid: int) -> int:
-    """Return the memory that only this process has; 0 when it is gone."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    private = (line.split()[1] for line in lines if line.startswith("Private_"))
-    return 1024 * sum(map(int, private))
-
-
 class VitalsLog:
     """Notes the vitals of named processes every `every_s` while its block runs."""
 

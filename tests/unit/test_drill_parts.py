@@ -15,11 +15,12 @@ from meshctl.app import command_line
 from meshctl.drills.child import DrillError, Heartbeats, running_load
 from meshctl.drills.heartbeat import Stalls
 from meshctl.drills.load import LoadPlan
-from meshctl.drills.mesh import pin
+from meshctl.drills.mesh import pin, with_dynamodb_proxy
 from meshctl.drills.records import RecordFile, SourceRecord, from_line, to_line
 from meshctl.drills.report import Finding, is_failure, print_findings, write_findings
 from meshctl.drills.verdicts import percentile
 from meshctl.drills.vitals import Vitals, cpu_between, growth_bytes, theil_sen, vitals_of
+from meshctl.standard_mesh import DYNAMODB_ENDPOINT, MeshSettings, standard_specs
 from tests.unit.drill_records import STARTED_S, answered
 
 HELD = Finding("a", "done", "promise", "measured", is_held=True)
@@ -162,6 +163,19 @@ def test_a_load_without_a_mesh_says_so(tmp_path: Path) -> None:
 
     with pytest.raises(DrillError, match="did not connect"), running_load(plan):
         pass
+
+
+def test_only_trending_reaches_dynamodb_through_the_fault_proxy(tmp_path: Path) -> None:
+    settings = MeshSettings(bundles=tmp_path, prepare_dynamodb=lambda _: None, port=0)
+    before = {spec.name: spec for spec in standard_specs(settings)}
+
+    proxied = {spec.name: spec for spec in with_dynamodb_proxy(tuple(before.values()), tmp_path)}
+
+    changed = {name for name in before if proxied[name] != before[name]}
+    assert changed == {"candidates-trending"}
+    assert proxied["candidates-trending"].waits_for == ("fault-dynamodb",)
+    assert proxied["candidates-trending"].env[DYNAMODB_ENDPOINT] == "http://{fault-dynamodb}"
+    assert proxied["fault-dynamodb"].env["RECMESH_UPSTREAM"] == "{dynamodb}"
 
 
 def test_a_plan_survives_its_file() -> None:
