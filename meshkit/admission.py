@@ -70,7 +70,7 @@ class Admission:
             if self._in_flight >= self.limit:
                 raise self._refusal()
             self._in_flight += 1
-        elif self._has_patient_place() and not self._turns:
+        elif self._has_patient_place():  # nobody waits then
             self._in_flight += 1
         else:
             await self._wait(min(remaining_s * WAIT_SHARE, MAX_WAIT_S))

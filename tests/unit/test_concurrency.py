@@ -161,6 +161,19 @@ def limit_after(
     return limit
 
 
+def test_a_latency_without_contention_is_believed_at_once() -> None:
+    now = [0.0]
+    limit = AdaptiveLimit(monotonic=lambda: now[0])
+    for latency_s, in_flight in [(0.01, 1), (0.03, 3), (0.05, 40)]:
+        now[0] += 1.0
+        for _ in range(DEFAULT_RULES.window_samples):
+            limit.observe(latency_s, in_flight)
+        now[0] += 1.0
+        limit.observe(latency_s, in_flight)
+
+    assert limit.limit > DEFAULT_RULES.initial
+
+
 def test_a_limit_that_calls_come_near_grows_to_its_maximum_while_latency_stays() -> None:
     limit = limit_after(200, lambda _: 0.01, 256, DEFAULT_RULES)
 
