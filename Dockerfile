@@ -78,6 +78,7 @@ USER 0:0
 # hadolint ignore=DL3008
 RUN apt-get update -q \
     && apt-get install -y -q --no-install-recommends libgomp1 \
+    && apt-get clean \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/models /opt/models
 ENV PYTHONPATH=/app:/app/gen:/opt/serving:/opt/models
