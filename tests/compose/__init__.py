@@ -1,0 +1,1 @@
+"""The container images and docker-compose.yml, run for real; not collected by pytest."""
