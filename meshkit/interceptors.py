@@ -1,11 +1,11 @@
-"""The one interceptor of a server: span, deadline, admission, error map, count of running calls.
+"""The one interceptor of a server: recording, deadline, admission, error map, running calls.
 
 Each further interceptor costs 50-90 us a call on aio, so there is one, in a sync and an aio
 form. Both are a few lines around `served_call.Call`, which decides everything; only waiting
 differs.
 
 Unary-unary methods are served this way. Health, reflection, status and streams pass through
-untouched. Requests are decoded and answers encoded inside the span, since a fault there would
+untouched. Requests are decoded and answers encoded inside it, since a fault there would
 otherwise reach the caller with its exception's text. A call is let in before it is decoded, so
 that refusing it stays cheap.
 """
@@ -18,9 +18,9 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import grpc
-from opentelemetry.trace import Tracer
 
 from meshkit.admission import Admission, CallPool
+from meshkit.recorder import Recorder
 from meshkit.served_call import CallGate, Calls, Handler
 
 # StatusService says why nothing is served yet, so it must answer before calls are let in.
@@ -30,7 +30,7 @@ _AioContext: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class SyncServerInterceptor(grpc.ServerInterceptor):
-    """For `grpc.server`: the span is current in the pool's thread.
+    """For `grpc.server`: the recording is current in the pool's thread.
 
     With a `pool`, calls are refused while too many wait for a thread of it.
     """
@@ -38,10 +38,10 @@ class SyncServerInterceptor(grpc.ServerInterceptor):
     def __init__(
         self,
         gate: CallGate | None = None,
-        tracer: Tracer | None = None,
+        recorder: Recorder | None = None,
         pool: CallPool | None = None,
     ) -> None:
-        self._calls = Calls(gate, tracer)
+        self._calls = Calls(gate, recorder)
         self._pool = pool
 
     def intercept_service(
@@ -92,10 +92,10 @@ class AioServerInterceptor(grpc.aio.ServerInterceptor):
     def __init__(
         self,
         gate: CallGate | None = None,
-        tracer: Tracer | None = None,
+        recorder: Recorder | None = None,
         admission: Admission | None = None,
     ) -> None:
-        self._calls = Calls(gate, tracer)
+        self._calls = Calls(gate, recorder)
         self._admission = admission
 
     async def intercept_service(

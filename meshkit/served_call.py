@@ -1,18 +1,17 @@
-"""One served call: whether it may start, what it answers, how it fails, and how its span ends."""
+"""One served call: whether it may start, what it answers, how it fails, what is noted of it."""
 
 from __future__ import annotations  # grpc's classes are generic to the type checker only
 
 import logging
 import threading
+import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
 import grpc
-from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from meshkit import semconv, telemetry
 from meshkit.errors import (
@@ -22,6 +21,8 @@ from meshkit.errors import (
     NotReady,
     Overloaded,
 )
+from meshkit.recorder import Recorder
+from meshkit.recording import NOTES_RETURNED, Event, Recording
 from meshkit.statuses import code_of, status_code, status_of
 
 # Codes that OpenTelemetry counts as the server's own failure; others are the caller's business.
@@ -92,38 +93,45 @@ class _Context(Protocol):
 
     def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
 
+    def trailing_metadata(self) -> Sequence[tuple[str, str | bytes]] | None: ...
+
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None: ...
+
 
 class Calls:
     """Starts the `Call` of every call of one server."""
 
-    def __init__(self, gate: CallGate | None, tracer: Tracer | None) -> None:
+    def __init__(self, gate: CallGate | None, recorder: Recorder | None) -> None:
         self._gate = gate or CallGate()
-        self._tracer = tracer or trace.get_tracer("meshkit")
+        self._recorder = recorder or telemetry.recorder()
 
     @contextmanager
     def one(self, method: str, handler: Handler, context: Any) -> Iterator[Call]:
-        """Count a call and make its span current, until the block ends."""
-        name = method.removeprefix("/")
-        started = self._tracer.start_as_current_span(
-            name,
-            context=telemetry.extract(context.invocation_metadata()),
-            kind=SpanKind.SERVER,
-            attributes={semconv.RPC_SYSTEM: semconv.GRPC, semconv.RPC_METHOD: name},
-            record_exception=False,  # `Call` does: an abort is no exception of ours
-            set_status_on_exception=False,
+        """Count a call and make its recording current, until the block ends."""
+        recording = self._recorder.served(
+            method.removeprefix("/"), context.invocation_metadata(), context.time_remaining()
         )
-        with self._gate, started as span:
-            yield Call(self._gate, handler, context, span)
+        call = Call(self._gate, handler, context, recording, self._recorder)
+        with self._gate, recording:
+            yield call
 
 
 class Call:
-    """One call: whether it may start, what it answers, and how its span ends."""
+    """One call: whether it may start, what it answers, and what its recording says of the end."""
 
-    def __init__(self, gate: CallGate, handler: Handler, context: _Context, span: Span) -> None:
+    def __init__(
+        self,
+        gate: CallGate,
+        handler: Handler,
+        context: _Context,
+        recording: Recording,
+        recorder: Recorder,
+    ) -> None:
         self._gate = gate
         self._handler = handler
         self._context = context
-        self._span = span
+        self._recording = recording
+        self._recorder = recorder
 
     def admit(self, *, is_refused: bool = False) -> None:
         """Raise what the call is refused with, if it is."""
@@ -136,12 +144,13 @@ class Call:
 
     def decode(self, request: bytes) -> Any:
         """Return the decoded request. Raises CallerError."""
-        if self._handler.request_deserializer is None:
-            return request
         try:
-            return self._handler.request_deserializer(request)
+            deserialize = self._handler.request_deserializer
+            return request if deserialize is None else deserialize(request)
         except Exception as error:
             raise CallerError("the request is not a valid message of its type") from error
+        finally:
+            self._recording.skip()  # waiting for a place and decoding belong to no stage
 
     def answer(self, response: Any) -> bytes:
         """Return the encoded response and record the code that the handler left."""
@@ -149,15 +158,22 @@ class Call:
         encoded: bytes = response if serialize is None else serialize(response)
         late = grpc.StatusCode.DEADLINE_EXCEEDED if self._is_expired() else None
         self._record(late or status_code(self._context.code()))
+        self._return_notes()
         return encoded
 
     def failure(self, error: BaseException) -> grpc.Status | None:
         """Record `error`; return what to abort with, None when the handler has done so."""
         if self._is_own_abort(error):
             self._record(status_code(self._context.code()))
+            self._return_notes()
             return None
         self._record(code_of(error), error)
-        return status_of(error)
+        status: Any = status_of(error)
+        # Its trailing metadata replaces whatever the handler set.
+        ended: grpc.Status = status._replace(
+            trailing_metadata=(*status.trailing_metadata, *self._notes())
+        )
+        return ended
 
     def cancelled(self) -> None:
         """Record that nobody waits for the answer: tell a deadline from a caller that hung up."""
@@ -165,14 +181,26 @@ class Call:
         self._record(grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED)
 
     def _record(self, code: grpc.StatusCode, error: BaseException | None = None) -> None:
-        self._span.set_attribute(semconv.RPC_STATUS_CODE, code.name)
+        own = self._recording.own
+        own.attributes[semconv.RPC_STATUS_CODE] = code.name
         text = None if error is None else _text_of(error)
         if code in _SERVER_FAULTS:
-            self._span.set_attribute(semconv.ERROR_TYPE, code.name)
-            self._span.set_status(Status(StatusCode.ERROR, text))
+            own.fail(code.name, text)
         if error is not None and text is not None:
-            self._span.add_event("exception", _exception_event(error, text))
+            if self._recording.mode.is_recording:
+                own.events.append(_exception_event(error, text))
             _log_failure(error, text, code)
+
+    def _return_notes(self) -> None:
+        notes = self._notes()
+        if notes:
+            trailing = self._context.trailing_metadata() or ()
+            self._context.set_trailing_metadata((*trailing, *notes))
+
+    def _notes(self) -> tuple[tuple[str, bytes], ...]:
+        """Return the metadata that brings the caller the notes of this call, if it asked."""
+        notes = self._recorder.notes_for_caller(self._recording)
+        return () if notes is None else ((NOTES_RETURNED, notes),)
 
     def _is_expired(self) -> bool:
         remaining_s = self._context.time_remaining()
@@ -195,14 +223,14 @@ def _text_of(error: BaseException) -> str:
     return _exportable(text, MAX_TEXT_CHARACTERS)
 
 
-def _exception_event(error: BaseException, text: str) -> dict[str, str]:
+def _exception_event(error: BaseException, text: str) -> Event:
     kind = type(error)
     name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-    event = {"exception.type": name, "exception.message": text}
+    said = {semconv.EXCEPTION_TYPE: name, semconv.EXCEPTION_MESSAGE: text}
     if not isinstance(error, Overloaded):  # where it was raised says nothing, and costs time
         trace_back = "".join(traceback.format_exception(error))
-        event["exception.stacktrace"] = _exportable(trace_back, MAX_TRACE_CHARACTERS)
-    return event
+        said[semconv.EXCEPTION_STACKTRACE] = _exportable(trace_back, MAX_TRACE_CHARACTERS)
+    return Event(semconv.EXCEPTION, time.perf_counter_ns(), said)
 
 
 def _exportable(text: str, limit: int) -> str:

@@ -1,30 +1,48 @@
-"""Traces: one provider a process, W3C context in and out, spans exported only when asked.
+"""Traces: one recorder a process, W3C context in and out, spans exported only when asked.
 
-Spans always have real ids, exported or not, since answers carry them. They are exported over
-OTLP/gRPC when OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set; the
-exporter, the batches and the sampler obey OpenTelemetry's own variables.
+Calls always have real ids, exported or not, since answers carry them. Traces are exported over
+OTLP/gRPC when OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set, else
+written to files when RECMESH_TRACE_DIR is. The exporter, its batches and the sampler obey
+OpenTelemetry's own variables; what is kept beside the sampled traces, see `TracingSettings`.
 """
 
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from meshkit.config import ConfigError
+from meshkit.config import ConfigError, read_environment, setting
+from meshkit.recorder import (
+    DEFAULT_KEPT_PER_S,
+    DEFAULT_SLOW_SHARE,
+    KeepBudget,
+    KeepRules,
+    Recorder,
+)
+from meshkit.recording import current
+from meshkit.trace_files import TraceFileExporter
 
 ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 DEFAULT_SHUTDOWN_S = 1.0  # the SDK would wait 30 s for a collector that is gone
 
-# Trace context only: baggage would carry whatever a caller sends through the whole mesh.
-_PROPAGATOR = TraceContextTextMapPropagator()
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracingSettings:
+    """What of this process's traces is exported where, read from RECMESH_* variables."""
+
+    trace_dir: Path | None = None
+    """Directory for trace files where no collector is named; unset: no files."""
+    slow_share: float = setting(default=DEFAULT_SLOW_SHARE, at_least=0, at_most=1)
+    """Share of a call's time after which its trace is kept though it is not sampled."""
+    kept_per_s: float = setting(default=DEFAULT_KEPT_PER_S, at_least=0, at_most=1000)
+    """Unsampled traces that are kept at most, a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,50 +53,72 @@ class TraceIds:
     span_id: str
 
 
-def setup(
-    service_name: str, service_instance_id: str, environ: Mapping[str, str] = os.environ
-) -> TracerProvider:
-    """Make the process's tracer provider; call it once, after the process was spawned.
+class _Process:
+    """What `setup` made."""
 
-    Raises `ConfigError` when OTEL_SDK_DISABLED is set: spans would have no ids.
+    recorder = Recorder()
+    processor: SpanProcessor | None = None
+
+
+def setup(
+    service_name: str,
+    service_instance_id: str,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    keeps_served: bool = False,
+) -> Recorder:
+    """Make the process's recorder; call it once, after the process was spawned.
+
+    With `keeps_served`, calls that are degraded, failed or slow are exported though not sampled.
+    Raises `ConfigError` for a bad setting, and when OTEL_SDK_DISABLED is set.
     """
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         raise ConfigError(
             "OTEL_SDK_DISABLED='true': answers carry ids of spans; "
             "unset it and set OTEL_TRACES_SAMPLER=always_off to record nothing"
         )
+    settings = read_environment(TracingSettings, environ)
+    _Process.processor = _processor(settings, service_name, environ)
     names = {SERVICE_NAME: service_name, SERVICE_INSTANCE_ID: service_instance_id}
-    # Our `shutdown` is bounded in time, the SDK's exit hook is not.
-    provider = TracerProvider(resource=Resource.create(names), shutdown_on_exit=False)
-    if any(environ.get(variable) for variable in ENDPOINT_VARIABLES):
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
-    return provider
+    _Process.recorder = Recorder(
+        Resource.create(names),
+        # The SDK reads its variables for a provider only, which is not needed otherwise.
+        TracerProvider(shutdown_on_exit=False).sampler,
+        _Process.processor,
+        KeepRules(KeepBudget(settings.kept_per_s), settings.slow_share),
+        keeps_served=keeps_served,
+    )
+    return _Process.recorder
+
+
+def recorder() -> Recorder:
+    """Return the process's recorder; before `setup`, one that exports nothing."""
+    return _Process.recorder
 
 
 def shutdown(timeout_s: float = DEFAULT_SHUTDOWN_S) -> None:
     """Export what is left and stop, giving up after `timeout_s` on a collector that is gone."""
-    provider = trace.get_tracer_provider()
-    if isinstance(provider, TracerProvider):
-        flushing = threading.Thread(target=provider.shutdown, name="telemetry-stop", daemon=True)
+    if _Process.processor is not None:
+        stop = _Process.processor.shutdown
+        flushing = threading.Thread(target=stop, name="telemetry-stop", daemon=True)
         flushing.start()
         flushing.join(timeout_s)
 
 
-def inject() -> tuple[tuple[str, str], ...]:
-    """Return the metadata that carries the current span to an outgoing call."""
-    carrier: dict[str, str] = {}
-    _PROPAGATOR.inject(carrier)
-    return tuple(carrier.items())
-
-
-def extract(metadata: Iterable[tuple[str, str | bytes]] | None) -> Context:
-    """Return the trace context that incoming call metadata carries; an empty one without."""
-    texts = {key: value for key, value in metadata or () if isinstance(value, str)}
-    return _PROPAGATOR.extract(texts)
-
-
 def current_ids() -> TraceIds:
-    """Return the ids of the current span."""
+    """Return the ids of the current call's span, or of what else is current."""
+    recording = current()
+    if recording.trace_id:
+        return TraceIds(f"{recording.trace_id:032x}", f"{recording.own.span_id:016x}")
     span = trace.get_current_span().get_span_context()
     return TraceIds(trace.format_trace_id(span.trace_id), trace.format_span_id(span.span_id))
+
+
+def _processor(
+    settings: TracingSettings, service_name: str, environ: Mapping[str, str]
+) -> SpanProcessor | None:
+    if any(environ.get(variable) for variable in ENDPOINT_VARIABLES):
+        return BatchSpanProcessor(OTLPSpanExporter())
+    if settings.trace_dir is not None:
+        return BatchSpanProcessor(TraceFileExporter(settings.trace_dir, service_name))
+    return None

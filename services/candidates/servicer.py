@@ -9,10 +9,12 @@ import numpy as np
 from recmesh.candidates.v1 import candidates_pb2, candidates_pb2_grpc
 from recmesh.common.v1 import common_pb2
 
+from meshkit import recording
 from meshkit.call_log import CallLog
 from meshkit.errors import VersionNotHeld
 from meshkit.fields import FieldFaults
 from meshkit.shelf import Shelf
+from services import attributes
 from services.candidates.domain.values import Candidates, CandidateSource, Query
 from signals.limits import (
     MARKET_FAULT,
@@ -53,7 +55,10 @@ class CandidateServicer(candidates_pb2_grpc.CandidateServiceServicer):
             )
         query = read_query(request, held.n_items)
         self._call_log.note("served", request.bundle_version)
-        return write_response(held.source.generate(query), request.bundle_version)
+        recording.skip()
+        candidates = held.source.generate(query)
+        note_candidates(candidates)
+        return write_response(candidates, request.bundle_version)
 
 
 def read_query(request: candidates_pb2.GenerateRequest, n_items: int) -> Query:
@@ -73,6 +78,17 @@ def read_query(request: candidates_pb2.GenerateRequest, n_items: int) -> Query:
     faults.require(is_market(request.market), "market", MARKET_FAULT)
     faults.refuse()
     return Query(request.limit, history_rows, history.seen_filter, exclude_rows, request.market)
+
+
+def note_candidates(candidates: Candidates) -> None:
+    """Say in the call's trace what was retrieved."""
+    noted: dict[str, recording.Value] = {
+        attributes.CANDIDATES_OUT: len(candidates.rows),
+        attributes.TIER: candidates.tier.name,
+    }
+    if candidates.data_age_s is not None:
+        noted[attributes.DATA_AGE] = round(candidates.data_age_s, 3)
+    recording.mark("retrieve", noted)
 
 
 def write_response(candidates: Candidates, bundle_version: str) -> candidates_pb2.GenerateResponse:

@@ -11,11 +11,14 @@ from google.protobuf.duration_pb2 import Duration
 from recmesh.common.v1 import common_pb2
 from recmesh.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
+from meshkit import recording
 from meshkit.admission import PATIENT_S, Admission
 from meshkit.call_log import CallLog
 from meshkit.deadlines import Budget
 from meshkit.fields import FieldFaults
+from meshkit.recorder import DEGRADED
 from meshkit.telemetry import current_ids
+from services import attributes
 from services.gateway.domain.pins import Pins
 from services.gateway.domain.values import Answer, Ask, RankedBy, SourceAnswer
 from signals.bundle import ItemTexts
@@ -52,10 +55,14 @@ class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
         """Return one slate. A caller who hangs up cancels no leaf call: each would leak."""
         ask = read_ask(request)
         budget = start_budget(request.surface, context.time_remaining())
+        noted = recording.current()
+        noted.limit(budget.remaining_s())
+        noted.note({attributes.SURFACE: request.surface or DEFAULT_SURFACE})
         work = asyncio.create_task(self._answer(ask, budget))
         self._working.add(work)  # the event loop itself holds tasks weakly
         work.add_done_callback(self._forget)
         self._admission.keep_until(work)
+        noted.hold_until(work)
         answer, texts = await asyncio.shield(work)
         self._call_log.note("answered", answer.bundle_version)
         return write_answer(answer, texts)
@@ -67,6 +74,7 @@ class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
         started_s = time.monotonic()
         answer, texts = await self._pins.recommend(ask, budget, quality)
         self._admission.observe(time.monotonic() - started_s - answer.waited_in_vain_s)
+        note_answer(answer)
         return answer, texts
 
     def _forget(self, work: "asyncio.Task[tuple[Answer, ItemTexts]]") -> None:
@@ -125,6 +133,23 @@ def _check_ids(faults: FieldFaults, field: str, ids: list[str], limit: int) -> N
             f"{field}[{place}]",
             f"has {size} bytes; 1 to {MAX_ID_BYTES} are allowed",
         )
+
+
+def note_answer(answer: Answer) -> None:
+    """Say in the request's trace what the answer is worth."""
+    noted = recording.current()
+    noted.note(
+        {
+            attributes.BUNDLE_VERSION: answer.bundle_version,
+            attributes.TIER: answer.tier.name,
+            attributes.RANKED_BY: answer.ranked_by.name,
+            attributes.DEGRADED: answer.is_degraded,
+            attributes.QUALITY: answer.quality,
+            attributes.ITEMS: len(answer.slate.rows),
+        }
+    )
+    if answer.is_degraded:
+        noted.keep(DEGRADED)
 
 
 def write_answer(answer: Answer, texts: ItemTexts) -> gateway_pb2.RecommendResponse:

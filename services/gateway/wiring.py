@@ -29,6 +29,7 @@ from services.gateway.adapters.grpc_ranker_client import GrpcRankerClient
 from services.gateway.adapters.grpc_source_client import GrpcSourceClient
 from services.gateway.adapters.leaf_call import retry_codes
 from services.gateway.adapters.leaf_versions import LeafVersions
+from services.gateway.adapters.recording_trail import RecordingTrail
 from services.gateway.adapters.rollout import Rollout
 from services.gateway.config import GatewayConfig
 from services.gateway.domain.failures import call_policy
@@ -52,7 +53,7 @@ WARM_LIMIT_S = 2.0  # longer than any channel needs to connect; a dead leaf does
 def serve(config: GatewayConfig) -> None:
     """Serve until told to stop. Raises ConfigError, and BundleError for a pinned version."""
     setup_logs("gateway")
-    telemetry.setup("gateway", str(os.getpid()))
+    telemetry.setup("gateway", str(os.getpid()), keeps_served=True)
     gateway = Gateway(config)
     try:
         serve_aio(
@@ -148,8 +149,9 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
         """Return the edition of a bundle, its channels connected by a few requests."""
         recommender = self._wire(opened)
         ask = Ask("", 20, "", tuple(opened.texts.item_id(row) for row in range(5)), ())
-        for _ in range(WARM_REQUESTS):
-            await recommender.recommend(ask, Budget.start(WARM_LIMIT_S, None))
+        with telemetry.recorder().silent():
+            for _ in range(WARM_REQUESTS):
+                await recommender.recommend(ask, Budget.start(WARM_LIMIT_S, None))
         return Edition(recommender, opened.texts)
 
     async def _withdraw(self, edition: Edition) -> None:
@@ -183,6 +185,7 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
                 candidates_per_source=self._config.candidates_per_source,
                 ranked=self._config.ranked,
             ),
+            trail=RecordingTrail(),
         )
 
     def _open_channel(

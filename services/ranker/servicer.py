@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import grpc
 import numpy as np
+from numpy.typing import NDArray
 from recmesh.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 
+from meshkit import recording
 from meshkit.call_log import CallLog
 from meshkit.errors import VersionNotHeld
 from meshkit.fields import FieldFaults
 from meshkit.shelf import Shelf
+from services import attributes
 from services.ranker.domain.rank import rank
 from services.ranker.domain.values import ItemTables, RankingQuery, ScoringModel, SourceColumn
 from signals.limits import (
@@ -50,10 +53,25 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
             )
         query = read_query(request, held.tables.n_items)
         self._call_log.note("served", request.bundle_version)
-        scores = rank(query, held.tables, held.model)
+        recording.skip()
+        scores = rank(query, held.tables, _Traced(held.model))
         return ranker_pb2.RankResponse(
             bundle_version=request.bundle_version, scores=scores.tolist()
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Traced:
+    """A model whose work is a stage of its own, after the one that made its features."""
+
+    model: ScoringModel
+
+    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the model does."""
+        recording.mark("features", {attributes.CANDIDATES_IN: len(features)})
+        scores = self.model.score(features)
+        recording.mark("score", {attributes.CANDIDATES_OUT: len(scores)})
+        return scores
 
 
 def read_query(request: ranker_pb2.RankRequest, n_items: int) -> RankingQuery:

@@ -12,13 +12,13 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import Tracer
 
 from meshkit.admission import Admission, CallPool
 from meshkit.interceptors import AioServerInterceptor, SyncServerInterceptor
+from meshkit.recorder import Recorder
 from meshkit.served_call import CallGate
 
 SERVICE = "meshkit.test.v1.ProbeService"
@@ -105,8 +105,8 @@ def add_services(server: Any, probe: Probe, checks: Any) -> None:
 
 
 @contextmanager
-def started_sync(probe: Probe, tracer: Tracer) -> Iterator[None]:
-    interceptor = SyncServerInterceptor(probe.gate, tracer, probe.pool)
+def started_sync(probe: Probe, recorder: Recorder) -> Iterator[None]:
+    interceptor = SyncServerInterceptor(probe.gate, recorder, probe.pool)
     with probe.pool:
         server = grpc.server(probe.pool, interceptors=[interceptor])
         add_services(server, probe, health.HealthServicer())
@@ -116,7 +116,7 @@ def started_sync(probe: Probe, tracer: Tracer) -> Iterator[None]:
 
 
 @contextmanager
-def started_aio(probe: Probe, tracer: Tracer) -> Iterator[None]:
+def started_aio(probe: Probe, recorder: Recorder) -> Iterator[None]:
     started = threading.Event()
     stop: list[Callable[[], object]] = []
 
@@ -124,7 +124,7 @@ def started_aio(probe: Probe, tracer: Tracer) -> Iterator[None]:
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
         stop.append(lambda: loop.call_soon_threadsafe(stopped.set))
-        interceptor = AioServerInterceptor(probe.gate, tracer, probe.admission)
+        interceptor = AioServerInterceptor(probe.gate, recorder, probe.admission)
         server = grpc.aio.server(interceptors=[interceptor])
         add_services(server, probe, health.aio.HealthServicer())
         await server.start()
@@ -144,10 +144,9 @@ def started_aio(probe: Probe, tracer: Tracer) -> Iterator[None]:
 def started(kind: str, gate: CallGate | None = None, **parts: Any) -> Iterator[Probe]:
     """Serve until the block ends; `parts` are an `admission` or a `pool` of the probe's."""
     probe = Probe(kind, gate or CallGate(), **parts)
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(probe.exporter))
+    recorder = Recorder(processor=SimpleSpanProcessor(probe.exporter))
     start = started_sync if kind == "sync" else started_aio
-    with start(probe, provider.get_tracer("test")):
+    with start(probe, recorder):
         probe.channel = grpc.insecure_channel(f"127.0.0.1:{probe.port}")
         yield probe
         probe.channel.close()

@@ -23,6 +23,7 @@ from services.gateway.adapters.grpc_source_client import GrpcSourceClient
 from services.gateway.domain.filters import allowed_rows
 from services.gateway.domain.history import Plays
 from services.gateway.domain.recommend import Limits, Recommender, ServedBundle
+from services.gateway.domain.trail import NO_TRAIL
 from services.gateway.domain.values import Answer, Ask, SourceStatus
 from tests.integration.scripted_leaf import ScriptedLeaf, Step, fail, garble, propose
 from tests.unit.gateway_world import item_ids, item_rules, plays_of, rows_of
@@ -75,6 +76,7 @@ class Leaves:
             switches=NoSwitches(),
             clock=FixedClock(0.0),
             limits=Limits(),
+            trail=NO_TRAIL,
         )
         ask = Ask("user", page_size, "", (), (IDS[5],))
         answer = await recommender.recommend(ask, Budget.start(BUDGET_S, None))

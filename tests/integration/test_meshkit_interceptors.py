@@ -68,6 +68,7 @@ def test_an_answered_call_has_a_server_span_in_the_callers_trace(probe: Probe) -
         "rpc.system.name": "grpc",
         "rpc.method": f"{SERVICE}/Do",
         "rpc.response.status_code": "OK",
+        "recmesh.kept": "sampled",
     }
 
 

@@ -12,10 +12,9 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from tests.integration.meshkit_children import DEADLINE_S, ROOT, free_port
 
 PROGRAM = """
-from opentelemetry import trace
 from meshkit import telemetry
 telemetry.setup("echo", "echo-1")
-with trace.get_tracer("test").start_as_current_span("work"):
+with telemetry.recorder().own("work"):
     print(telemetry.current_ids().trace_id)
 telemetry.shutdown(timeout_s={timeout_s})
 """

@@ -7,11 +7,20 @@ from typing import Any
 import grpc
 import pytest
 
-from services.gateway.adapters.leaf_call import FAILURES, Answered, Failed, LeafCall, retry_codes
+from services.gateway.adapters.leaf_call import (
+    FAILURES,
+    Answered,
+    Failed,
+    Leaf,
+    LeafCall,
+    retry_codes,
+)
 from services.gateway.domain.failures import RULES, Again, CallPolicy, Failure
 from services.gateway.domain.hedging import MOST_SAVED, RENEWED_EVERY, Hedging
 
 Step = Callable[[], Awaitable[Any]]
+
+LEAF = Leaf("leaf", "test.LeafService/Ask")
 
 
 class ScriptedMethod:
@@ -65,7 +74,7 @@ def saved_up() -> Hedging:
 
 
 async def call(method: ScriptedMethod, hedging: Hedging | None = None) -> Answered[Any] | Failed:
-    return await LeafCall[Any]("leaf", method, hedging)("request", timeout_s=30.0)
+    return await LeafCall[Any](LEAF, method, hedging)("request", timeout_s=30.0)
 
 
 @pytest.mark.parametrize("code", grpc.StatusCode, ids=lambda code: code.name)
@@ -145,7 +154,7 @@ def test_in_an_outage_the_extra_calls_end() -> None:
             )
 
         method = ScriptedMethod(hang)
-        leaf = LeafCall[Any]("leaf", method, hedging)
+        leaf = LeafCall[Any](LEAF, method, hedging)
         results = [await leaf("request", timeout_s=30.0) for _ in range(40)]
 
         assert all(isinstance(each, Failed) for each in results)

@@ -19,6 +19,7 @@ from services.gateway.domain.recommend import (
     no_answer,
     reorder,
 )
+from services.gateway.domain.trail import Fact
 from services.gateway.domain.values import (
     Answer,
     Ask,
@@ -101,6 +102,16 @@ class FakeBudget:
         return self.left_s.pop(0) if len(self.left_s) > 1 else self.left_s[0]
 
 
+@dataclass(slots=True)
+class FakeTrail:
+    """Remembers the stages, in order, and what was said of each."""
+
+    stages: dict[str, dict[str, Fact]] = field(default_factory=dict)
+
+    def mark(self, stage: str, **facts: Fact) -> None:
+        self.stages[stage] = facts
+
+
 class World:
     """A recommender over fakes."""
 
@@ -119,6 +130,7 @@ class World:
             name: FakeSource(given_answers.get(name, answer_of(name, []))) for name in SOURCES
         }
         self.ranker = FakeRanker(ranker_is_down)
+        self.trail = FakeTrail()
         self.rules = rules or item_rules(N_ITEMS)
         self.recommender = Recommender(
             bundle=ServedBundle("bundle-1", self.rules, rows_of(range(len(self.rules.keys.keys)))),
@@ -128,6 +140,7 @@ class World:
             switches=FakeSwitches(frozenset(disabled)),
             clock=FixedClock(0.0),
             limits=limits or Limits(),
+            trail=self.trail,
         )
 
     def answer(self, ask: Ask, *left_s: float) -> Answer:
@@ -171,6 +184,24 @@ def test_a_whole_answer_is_the_models_order_of_what_the_sources_proposed() -> No
     assert answer.ranked_by is RankedBy.MODEL
     assert answer.bundle_version == "bundle-1"
     assert not answer.is_degraded
+
+
+def test_the_trail_counts_what_each_stage_took_and_left() -> None:
+    world = World(GOOD, played=(0, 16), disabled=("similar",))
+
+    world.answer(ask_for(page_size=3, excluded=[IDS[10]]))
+
+    assert world.trail.stages == {
+        "look_up": {"plays": 2},
+        "fan_out": {"sources": ("ann=OK", "similar=DISABLED", "trending=OK")},
+        "merge": {"candidates_in": 6, "candidates_out": 6},
+        "filter.seen": {"removed": 1},
+        "filter.excluded": {"removed": 1},
+        "filter.rights": {"removed": 0},
+        "rank": {"candidates_in": 4},
+        "re_rank": {"items": 3, "filled": 0},
+    }
+    assert list(world.trail.stages)[:3] == ["look_up", "fan_out", "merge"]
 
 
 @pytest.mark.parametrize(

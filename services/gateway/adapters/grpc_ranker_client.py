@@ -7,16 +7,19 @@ import numpy as np
 from recmesh.ranker.v1 import ranker_pb2
 from recmesh.ranker.v1.ranker_pb2_grpc import RankerServiceStub
 
-from services.gateway.adapters.leaf_call import Answered, LeafCall
+from services.gateway.adapters.leaf_call import Answered, Leaf, LeafCall
 from services.gateway.adapters.messages import write_history
 from services.gateway.domain.contract import scores_fit
 from services.gateway.domain.failures import Failure
 from services.gateway.domain.hedging import Hedging
+from services.gateway.domain.recommend import RANKER
 from services.gateway.domain.values import Merged, RankerAnswer, Subject
 
 if TYPE_CHECKING:
     # A type of the stubs only: grpc makes the same stub for both kinds of channel.
     from recmesh.ranker.v1.ranker_pb2_grpc import RankerServiceAsyncStub
+
+METHOD = f"{ranker_pb2.DESCRIPTOR.services_by_name['RankerService'].full_name}/Rank"
 
 
 class GrpcRankerClient:
@@ -26,7 +29,7 @@ class GrpcRankerClient:
         self, channel: grpc.aio.Channel, bundle_version: str, hedging: Hedging | None = None
     ) -> None:
         stub = cast("RankerServiceAsyncStub", RankerServiceStub(channel))
-        self._call = LeafCall[ranker_pb2.RankResponse]("ranker", stub.Rank, hedging)
+        self._call = LeafCall[ranker_pb2.RankResponse](Leaf(RANKER, METHOD), stub.Rank, hedging)
         self._bundle_version = bundle_version
 
     async def rank(self, candidates: Merged, subject: Subject, *, timeout_s: float) -> RankerAnswer:

@@ -7,7 +7,8 @@ import numpy as np
 from recmesh.candidates.v1 import candidates_pb2
 from recmesh.candidates.v1.candidates_pb2_grpc import CandidateServiceStub
 
-from services.gateway.adapters.leaf_call import Answered, LeafCall
+from services import attributes
+from services.gateway.adapters.leaf_call import Answered, Leaf, LeafCall
 from services.gateway.adapters.messages import write_history
 from services.gateway.domain.contract import cut, keeps_contract
 from services.gateway.domain.hedging import Hedging
@@ -18,6 +19,8 @@ from signals.tiers import Tier
 if TYPE_CHECKING:
     # A type of the stubs only: grpc makes the same stub for both kinds of channel.
     from recmesh.candidates.v1.candidates_pb2_grpc import CandidateServiceAsyncStub
+
+METHOD = f"{candidates_pb2.DESCRIPTOR.services_by_name['CandidateService'].full_name}/Generate"
 
 _TIERS = {tier.value for tier in Tier}
 
@@ -36,7 +39,7 @@ class GrpcSourceClient:
         stub = cast("CandidateServiceAsyncStub", CandidateServiceStub(channel))
         self._source = source
         self._call = LeafCall[candidates_pb2.GenerateResponse](
-            f"source {source}", stub.Generate, hedging
+            Leaf(source, METHOD, is_source=True), stub.Generate, hedging
         )
         self._bundle_version = bundle_version
         self._n_items = n_items
@@ -55,6 +58,7 @@ class GrpcSourceClient:
             answer = self._read(result)
             is_ours = result.response.bundle_version == self._bundle_version
             if is_ours and keeps_contract(answer, self._n_items):
+                result.noted.note(attributes.SOURCE_STATUS, answer.status.name)
                 return cut(answer, limit)
             result = self._call.broken(result)
         return failed_answer(

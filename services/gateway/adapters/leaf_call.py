@@ -8,7 +8,9 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
-from meshkit.telemetry import inject
+from meshkit import recording
+from meshkit.recording import OpenCall
+from services import attributes
 from services.gateway.adapters.leaf_log import ANSWERS, LeafLog
 from services.gateway.domain.failures import RULES, Again, CallPolicy, Failure
 from services.gateway.domain.hedging import Hedging
@@ -40,6 +42,8 @@ class Answered(Generic[Response]):
     response: Response
     latency_s: float
     is_hedged: bool
+    noted: OpenCall
+    """What the trace says of the attempt that brought the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,25 @@ class _Fault:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer(Generic[Response]):
+    """What one attempt brought."""
+
+    response: Response
+    noted: OpenCall
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """Who is called, in the words of traces and of the log."""
+
+    name: str
+    """The source's, or "ranker"."""
+    method: str
+    """Full name of the method, without a leading slash."""
+    is_source: bool = False
+
+
 class LeafCall(Generic[Response]):
     """Calls one method through one channel; without `hedging` no call is made twice.
 
@@ -67,12 +90,13 @@ class LeafCall(Generic[Response]):
     """
 
     def __init__(
-        self, leaf: str, method: Callable[..., Any], hedging: Hedging | None = None
+        self, leaf: Leaf, method: Callable[..., Any], hedging: Hedging | None = None
     ) -> None:
+        self._leaf = leaf
         self._method = method
         self._hedging = hedging
-        self._log = LeafLog(leaf)
-        self._attempts: set[asyncio.Task[Response | _Fault]] = set()
+        self._log = LeafLog(f"source {leaf.name}" if leaf.is_source else leaf.name)
+        self._attempts: set[asyncio.Task[_Answer[Response] | _Fault]] = set()
 
     async def __call__(self, request: Any, *, timeout_s: float) -> Answered[Response] | Failed:
         """Return what came of it within `timeout_s`. Never raises."""
@@ -87,16 +111,17 @@ class LeafCall(Generic[Response]):
             self._log.note(result.text)
             return Failed(result.failure, latency_s, is_hedged)
         self._log.note(ANSWERS)
-        return Answered(result, latency_s, is_hedged)
+        return Answered(result.response, latency_s, is_hedged, result.noted)
 
     def broken(self, answered: Answered[Response]) -> Failed:
         """Return the failure that an answer is when it breaks the contract."""
         self._log.note("its answer breaks the contract")
+        self._note_failure(answered.noted, Failure.BROKEN)
         return Failed(Failure.BROKEN, answered.latency_s, answered.is_hedged)
 
     async def _hedged(
         self, request: Any, delay_s: float, timeout_s: float
-    ) -> tuple[Response | _Fault, bool]:
+    ) -> tuple[_Answer[Response] | _Fault, bool]:
         """Return what the first attempt brings, or the better of two when it is slow."""
         first = self._start(request, timeout_s)
         done, _ = await asyncio.wait({first}, timeout=delay_s)
@@ -112,7 +137,7 @@ class LeafCall(Generic[Response]):
 
     def _start(
         self, request: Any, timeout_s: float, *, is_first: bool = True
-    ) -> "asyncio.Task[Response | _Fault]":
+    ) -> "asyncio.Task[_Answer[Response] | _Fault]":
         task = asyncio.ensure_future(self._attempt(request, timeout_s, is_first=is_first))
         self._attempts.add(task)  # the event loop itself holds tasks weakly
         task.add_done_callback(self._attempts.discard)
@@ -120,19 +145,45 @@ class LeafCall(Generic[Response]):
 
     async def _attempt(
         self, request: Any, timeout_s: float, *, is_first: bool = True
-    ) -> Response | _Fault:
+    ) -> _Answer[Response] | _Fault:
         started_s = time.monotonic()
-        try:
-            response: Response | None = await self._method(
-                request, timeout=timeout_s, metadata=inject()
-            )
-        except grpc.aio.AioRpcError as error:
-            code = error.code()
-            return _Fault(FAILURES.get(code, Failure.BROKEN), code.name)
-        except grpc.aio.UsageError:  # the channel was closed while its version went
-            return _Fault(Failure.UNAVAILABLE, "its channel is closed")
-        if response is None:  # what grpc.aio makes of bytes that it cannot decode
-            return _Fault(Failure.BROKEN, "its answer cannot be decoded")
-        if is_first and self._hedging is not None:
+        noted = recording.current().begin_call(
+            self._leaf.method,
+            {attributes.LEAF: self._leaf.name, attributes.ATTEMPT: 1 if is_first else 2},
+        )
+        result = await self._outcome(request, timeout_s, noted)
+        if is_first and self._hedging is not None and isinstance(result, _Answer):
             self._hedging.answered(time.monotonic() - started_s)
-        return response
+        return result
+
+    async def _outcome(
+        self, request: Any, timeout_s: float, noted: OpenCall
+    ) -> _Answer[Response] | _Fault:
+        """Make one call and note how it ended."""
+        code, trailing = grpc.StatusCode.CANCELLED, None  # unless we hear otherwise
+        try:
+            call = self._method(request, timeout=timeout_s, metadata=noted.metadata)
+            response: Response | None = await call
+            code = grpc.StatusCode.OK
+            if noted.asks_notes:
+                trailing = await call.trailing_metadata()
+            if response is None:  # what grpc.aio makes of bytes that it cannot decode
+                return self._fault(noted, Failure.BROKEN, "its answer cannot be decoded")
+            return _Answer(response, noted)
+        except grpc.aio.AioRpcError as error:
+            code, trailing = error.code(), error.trailing_metadata()
+            return self._fault(noted, FAILURES.get(code, Failure.BROKEN), code.name)
+        except grpc.aio.UsageError:  # the channel was closed while its version went
+            code = grpc.StatusCode.UNAVAILABLE
+            return self._fault(noted, Failure.UNAVAILABLE, "its channel is closed")
+        finally:
+            noted.end(code.name, trailing)
+
+    def _fault(self, noted: OpenCall, failure: Failure, text: str) -> _Fault:
+        self._note_failure(noted, failure)
+        return _Fault(failure, text)
+
+    def _note_failure(self, noted: OpenCall, failure: Failure) -> None:
+        noted.note(attributes.FAILURE, failure.name)
+        if self._leaf.is_source:
+            noted.note(attributes.SOURCE_STATUS, RULES[failure].status.name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from services.gateway.domain.trail import NO_TRAIL, Trail
 from services.gateway.domain.values import Merged, Removed, Rows, Subject
 from signals.bloom import contains
 from signals.bundle import ItemKeys, ItemTraits, MarketRights
@@ -23,7 +24,7 @@ class ItemRules:
 
 
 def filter_candidates(
-    merged: Merged, subject: Subject, rules: ItemRules
+    merged: Merged, subject: Subject, rules: ItemRules, trail: Trail = NO_TRAIL
 ) -> tuple[Merged, tuple[Removed, ...]]:
     """Return what passes every filter, in its order, and what each filter removed."""
     removed = []
@@ -31,6 +32,7 @@ def filter_candidates(
         allowed = allows(merged.rows, subject, rules)
         removed.append(Removed(name, merged.rows[~allowed]))
         merged = merged.take(allowed)
+        trail.mark(f"filter.{name}", removed=len(removed[-1].rows))
     return merged, tuple(removed)
 
 

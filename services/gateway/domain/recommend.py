@@ -12,6 +12,7 @@ from services.gateway.domain.history import HistoryStore, compose_history
 from services.gateway.domain.ladder import tier_of
 from services.gateway.domain.merge import merge
 from services.gateway.domain.rerank import fill, select
+from services.gateway.domain.trail import Trail
 from services.gateway.domain.values import (
     Answer,
     Ask,
@@ -19,6 +20,7 @@ from services.gateway.domain.values import (
     RankerAnswer,
     Rows,
     Scores,
+    Slate,
     SourceAnswer,
     SourceStatus,
     Subject,
@@ -113,6 +115,7 @@ class Recommender:
     switches: Switches
     clock: Clock
     limits: Limits
+    trail: Trail
 
     async def recommend(self, ask: Ask, budget: Budget, quality: float = 1.0) -> Answer:
         """Return the slate of `ask` and what it is worth.
@@ -122,15 +125,12 @@ class Recommender:
         limits = self.limits.narrowed(quality, ask.page_size)
         subject = await self._look_up(ask)
         answers = await self._fan_out(subject, limits, budget)
-        merged = merge(answers)
-        allowed, removed = filter_candidates(merged, subject, self.bundle.rules)
+        merged = self._merge(answers)
+        allowed, removed = filter_candidates(merged, subject, self.bundle.rules, self.trail)
         candidates = allowed.head(limits.ranked)
         ranker_answer = await self._rank(candidates, subject, budget)
         ranked = reorder(candidates, ranker_answer.scores)
-        selected = select(ranked, ask.page_size, self.bundle.rules)
-        slate = fill(
-            ranked, selected, ask.page_size, subject, self.bundle.rules, self.bundle.popular
-        )
+        slate = self._re_rank(ranked, ask.page_size, subject)
         return Answer(
             bundle_version=self.bundle.version,
             subject=subject,
@@ -149,7 +149,7 @@ class Recommender:
         seeds = keys.rows_of_ids(ask.seed_item_ids)
         excluded = keys.rows_of_ids(ask.exclude_item_ids)
         plays = await self.history.plays(ask.user_id)
-        return Subject(
+        subject = Subject(
             history=compose_history(
                 plays, seeds[seeds >= 0].astype(np.uint32), keys.keys, self.clock.now_s()
             ),
@@ -158,6 +158,8 @@ class Recommender:
             ignored_item_ids=int((seeds < 0).sum() + (excluded < 0).sum()),
             is_known=len(plays.rows) > 0,
         )
+        self.trail.mark("look_up", plays=len(subject.history.rows))
+        return subject
 
     async def _fan_out(
         self, subject: Subject, limits: Limits, budget: Budget
@@ -168,10 +170,14 @@ class Recommender:
             [self._ask(name, name in disabled, subject, limits, share_s) for name in self.sources],
             share_s + LATE_S,
         )
-        return tuple(
+        given = tuple(
             answer or failed_answer(name, Failure.LATE, share_s)
             for name, answer in zip(self.sources, answers, strict=True)
         )
+        self.trail.mark(
+            "fan_out", sources=tuple(f"{each.source}={each.status.name}" for each in given)
+        )
+        return given
 
     async def _ask(
         self, source: str, is_disabled: bool, subject: Subject, limits: Limits, share_s: float
@@ -186,7 +192,20 @@ class Recommender:
             timeout_s=min(call_policy(source).timeout_s, share_s),
         )
 
+    def _merge(self, answers: tuple[SourceAnswer, ...]) -> Merged:
+        merged = merge(answers)
+        proposed = sum(len(answer.rows) for answer in answers)
+        self.trail.mark("merge", candidates_in=proposed, candidates_out=len(merged.rows))
+        return merged
+
     async def _rank(self, candidates: Merged, subject: Subject, budget: Budget) -> RankerAnswer:
+        answer = await self._ask_ranker(candidates, subject, budget)
+        self.trail.mark("rank", candidates_in=len(candidates.rows))
+        return answer
+
+    async def _ask_ranker(
+        self, candidates: Merged, subject: Subject, budget: Budget
+    ) -> RankerAnswer:
         if not len(candidates.rows) or not len(subject.history.rows):
             return NOT_ASKED
         left_s = budget.remaining_s() - self.limits.margin_s
@@ -194,6 +213,13 @@ class Recommender:
             return RankerAnswer(scores=None, failed=True)
         timeout_s = min(call_policy(RANKER).timeout_s, left_s)
         return await self.ranker.rank(candidates, subject, timeout_s=timeout_s)
+
+    def _re_rank(self, ranked: Merged, page_size: int, subject: Subject) -> Slate:
+        rules = self.bundle.rules
+        selected = select(ranked, page_size, rules)
+        slate = fill(ranked, selected, page_size, subject, rules, self.bundle.popular)
+        self.trail.mark("re_rank", items=len(slate.rows), filled=slate.filled)
+        return slate
 
 
 def reorder(candidates: Merged, scores: Scores | None) -> Merged:

@@ -1,0 +1,341 @@
+"""What one request notes of itself: plain objects that become spans only if the trace is kept.
+
+How this works. Most traces are thrown away, and whether one is worth keeping is known at its end
+only. So a request makes no spans on its way: it takes notes, at about a microsecond each. A
+`Recording` belongs to one served call and travels in a context variable. It has the note of the
+call itself, of its *stages* and of the calls that it makes. Stages follow one another, so `mark`
+ends one and begins the next; calls begun in a stage become its children. The recording is finished
+when all that holds it has let go: the handler, work that outlives it, and calls still open. Then
+`meshkit.recorder` decides. Not safe between threads: a request stays in one, or on one loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
+
+from meshkit import semconv
+
+NOTES_ASKED = ("recmesh-notes", "1")
+"""Metadata of a call whose trace is not sampled: the callee returns its notes with its answer."""
+NOTES_RETURNED = "recmesh-notes-bin"
+"""Trailing metadata that they are returned in, as `meshkit.leaf_notes` writes them."""
+
+Value: TypeAlias = str | bool | int | float | tuple[str, ...]
+
+_OK = "OK"
+new_id = RandomIdGenerator().generate_span_id
+
+
+@dataclass(slots=True, eq=False)
+class Event:
+    """Something that happened at one moment of a note."""
+
+    name: str
+    at_ns: int
+    attributes: dict[str, str]
+
+
+@dataclass(slots=True, eq=False)
+class Note:
+    """What will be a span; times are those of `time.perf_counter_ns`."""
+
+    name: str
+    kind: SpanKind
+    span_id: int
+    parent_id: int
+    start_ns: int
+    end_ns: int = 0
+    attributes: dict[str, Value] = field(default_factory=dict)
+    is_error: bool = False
+    error_text: str | None = None
+    events: list[Event] = field(default_factory=list)
+    links: list[SpanContext] = field(default_factory=list)
+    returned: bytes | None = None
+    """The callee's own notes, as they came."""
+
+    def fail(self, error_type: str, text: str | None = None) -> None:
+        """Say that what it is about went wrong."""
+        self.is_error = True
+        self.error_text = text
+        self.attributes[semconv.ERROR_TYPE] = error_type
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """What becomes of a recording, as far as its beginning decides it."""
+
+    is_sampled: bool
+    """It is exported in any case, and so does every callee."""
+    is_recording: bool
+    """Notes are taken."""
+    returns_notes: bool = False
+    """The caller asked for the notes."""
+
+
+UNRECORDED = Mode(is_sampled=False, is_recording=False)
+
+
+class Recording:
+    """The notes of one served call; current inside its `with` block and in tasks begun there."""
+
+    __slots__ = (
+        "_finish",
+        "_flags",
+        "_holders",
+        "_stage_id",
+        "_stage_start_ns",
+        "_tokens",
+        "epoch_ns",
+        "limit_s",
+        "mode",
+        "notes",
+        "own",
+        "parent",
+        "reason",
+        "trace_id",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        kind: SpanKind,
+        trace_id: int,
+        parent: SpanContext | None,
+        mode: Mode,
+        finish: Callable[[Recording], None],
+    ) -> None:
+        now_ns = time.perf_counter_ns()
+        self.epoch_ns = time.time_ns() - now_ns
+        """What to add to the times of notes for unix time."""
+        self.trace_id = trace_id
+        self.parent = parent
+        self.mode = mode
+        self.own = Note(name, kind, new_id(), 0 if parent is None else parent.span_id, now_ns)
+        self.notes: list[Note] = []
+        self.limit_s: float | None = None
+        """Time that the call had, seconds; None: no limit."""
+        self.reason: str | None = None
+        """Why the trace is worth keeping."""
+        self._finish = finish
+        self._holders = 1
+        self._stage_id = 0
+        self._stage_start_ns = now_ns
+        self._tokens: tuple[Token[Recording], Token[Any]] | None = None
+
+    def __enter__(self) -> Self:
+        span = NonRecordingSpan(self.context)
+        self._tokens = (
+            _CURRENT.set(self),
+            otel_context.attach(trace.set_span_in_context(span)),
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace_back: TracebackType | None,
+    ) -> None:
+        self.own.end_ns = time.perf_counter_ns()
+        self._leave()
+        self.let_go()
+
+    @property
+    def context(self) -> SpanContext:
+        """The ids of the call's own span."""
+        flags = TraceFlags(TraceFlags.SAMPLED if self.mode.is_sampled else TraceFlags.DEFAULT)
+        return SpanContext(self.trace_id, self.own.span_id, False, flags, self.trace_state)
+
+    @property
+    def trace_state(self) -> TraceState | None:
+        """What the caller's tracing system passes along."""
+        return None if self.parent is None else self.parent.trace_state
+
+    @property
+    def duration_s(self) -> float:
+        """How long the call took, or has taken so far."""
+        return ((self.own.end_ns or time.perf_counter_ns()) - self.own.start_ns) / 1e9
+
+    def note(self, attributes: Mapping[str, Value]) -> None:
+        """Add to what is known of the call."""
+        if self.mode.is_recording:
+            self.own.attributes.update(attributes)
+
+    def keep(self, reason: str) -> None:
+        """Say why the trace is worth keeping though it is not sampled."""
+        self.reason = reason
+
+    def limit(self, limit_s: float) -> None:
+        """Say how long the call may take, seconds; the least that is said counts."""
+        self.limit_s = limit_s if self.limit_s is None else min(self.limit_s, limit_s)
+
+    def link(self, context: SpanContext) -> None:
+        """Point to another trace that this one has to do with."""
+        if self.mode.is_recording:
+            self.own.links.append(context)
+
+    def skip(self) -> None:
+        """Begin a stage here; the time since the last one belongs to none."""
+        self._stage_start_ns = time.perf_counter_ns()
+
+    def mark(
+        self, stage: str, attributes: dict[str, Value] | None = None, error_type: str | None = None
+    ) -> None:
+        """End the stage that began at the mark before this one."""
+        if not self.mode.is_recording:
+            return
+        now_ns = time.perf_counter_ns()
+        span_id, start_ns = self._stage_id or new_id(), self._stage_start_ns
+        self._stage_id, self._stage_start_ns = 0, now_ns
+        note = Note(
+            stage, SpanKind.INTERNAL, span_id, self.own.span_id, start_ns, now_ns, attributes or {}
+        )
+        if error_type is not None:
+            note.fail(error_type)
+        self.notes.append(note)
+
+    def begin_call(self, method: str, attributes: dict[str, Value]) -> OpenCall:
+        """Note a call to another service, a child of the stage that is going on.
+
+        The recording is not finished before the call has ended.
+        """
+        if not self.mode.is_recording or not self.hold():
+            return OpenCall(self, None)
+        self._stage_id = self._stage_id or new_id()
+        attributes[semconv.RPC_SYSTEM] = semconv.GRPC
+        attributes[semconv.RPC_METHOD] = method
+        started_ns = time.perf_counter_ns()
+        note = Note(
+            method, SpanKind.CLIENT, new_id(), self._stage_id, started_ns, attributes=attributes
+        )
+        self.notes.append(note)
+        return OpenCall(self, note)
+
+    def hold(self) -> bool:
+        """Keep the recording from being finished until `let_go`; False: it is finished."""
+        is_held = self._holders > 0
+        self._holders += is_held
+        return is_held
+
+    def hold_until(self, work: asyncio.Future[Any]) -> None:
+        """Keep the recording from being finished before `work` is done."""
+        if self.hold():
+            work.add_done_callback(lambda _: self.let_go())
+
+    def let_go(self) -> None:
+        """End a hold; the last one finishes the recording."""
+        self._holders -= 1
+        if self._holders == 0:
+            self._close_stage()
+            self._finish(self)
+
+    def _close_stage(self) -> None:
+        """Give the calls of a stage that was never marked, since its work failed, to the call."""
+        if self._stage_id:
+            for note in self.notes:
+                if note.parent_id == self._stage_id:
+                    note.parent_id = self.own.span_id
+
+    def _leave(self) -> None:
+        if self._tokens is None:
+            return
+        recording, context = self._tokens
+        try:
+            _CURRENT.reset(recording)
+        except ValueError:  # a coroutine that is thrown away is closed in a context of another
+            return
+        otel_context.detach(context)
+
+
+class OpenCall:
+    """A call to another service, from before it is made until it has ended."""
+
+    __slots__ = ("_note", "_recording")
+
+    def __init__(self, recording: Recording, note: Note | None) -> None:
+        self._recording = recording
+        self._note = note
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """W3C trace context for the callee, and whether it shall return its notes."""
+        recording, note = self._recording, self._note
+        if not recording.trace_id:
+            return ()
+        # A callee of a call that is not noted has no parent to hang its spans on.
+        is_sampled = recording.mode.is_sampled and (note is not None or _is_unnoted(recording))
+        span_id = recording.own.span_id if note is None else note.span_id
+        parent = f"00-{recording.trace_id:032x}-{span_id:016x}-{is_sampled:02x}"
+        metadata: tuple[tuple[str, str], ...] = (("traceparent", parent),)
+        if recording.trace_state:
+            metadata += (("tracestate", recording.trace_state.to_header()),)
+        return (*metadata, NOTES_ASKED) if self.asks_notes else metadata
+
+    @property
+    def asks_notes(self) -> bool:
+        """Whether the callee's notes are wanted from its trailing metadata."""
+        return self._note is not None and not self._recording.mode.is_sampled
+
+    def note(self, name: str, value: Value) -> None:
+        """Add an attribute."""
+        if self._note is not None:
+            self._note.attributes[name] = value
+
+    def end(self, code: str, trailing: Iterable[tuple[str, str | bytes]] | None = None) -> None:
+        """Note how the call ended, by its status code's name."""
+        note = self._note
+        if note is None:
+            return
+        note.end_ns = time.perf_counter_ns()
+        note.attributes[semconv.RPC_STATUS_CODE] = code
+        if code != _OK:
+            note.fail(code)
+        if self.asks_notes:
+            note.returned = _returned_notes(trailing)
+        self._recording.let_go()
+
+
+def current() -> Recording:
+    """Return the recording of the call that is served here; outside of one, what forgets all."""
+    return _CURRENT.get()
+
+
+def mark(stage: str, attributes: dict[str, Value] | None = None) -> None:
+    """End a stage of the current call, see `Recording.mark`."""
+    _CURRENT.get().mark(stage, attributes)
+
+
+def skip() -> None:
+    """Begin a stage of the current call here, see `Recording.skip`."""
+    _CURRENT.get().skip()
+
+
+def _is_unnoted(recording: Recording) -> bool:
+    """Tell a process that exports nothing: its callees still may."""
+    return not recording.mode.is_recording
+
+
+def _returned_notes(trailing: Iterable[tuple[str, str | bytes]] | None) -> bytes | None:
+    for key, value in trailing or ():
+        if key == NOTES_RETURNED and isinstance(value, bytes):
+            return value
+    return None
+
+
+def _forget(_: Recording) -> None:
+    """Finish what nobody wants to read."""
+
+
+_NOTHING = Recording("", SpanKind.INTERNAL, 0, None, UNRECORDED, _forget)
+_CURRENT: ContextVar[Recording] = ContextVar("recording", default=_NOTHING)
