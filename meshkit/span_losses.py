@@ -1,0 +1,69 @@
+"""Batches of spans on their way out, with those counted that never get there."""
+
+from collections.abc import Callable, Sequence
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+from meshkit.instruments import one_of
+from meshkit.metrics import Meter
+
+QUEUE_FULL = "queue_full"
+EXPORT_FAILED = "export_failed"
+
+
+def batching(exporter: SpanExporter, meter: Meter) -> BatchSpanProcessor:
+    """Return the SDK's processor over `exporter`, with what it loses in `meter`."""
+    signal = one_of("recmesh.telemetry.signal", ["spans"])
+    reason = one_of("recmesh.telemetry.reason", [QUEUE_FULL, EXPORT_FAILED])
+    dropped = meter.counter(
+        "recmesh.telemetry.dropped", "{record}", "Records that were not exported", (signal, reason)
+    )
+
+    def lose(count: int, why: str) -> None:
+        dropped.add(count, "spans", why)
+
+    processor = BatchSpanProcessor(_WatchedExporter(exporter, lose))
+    # The SDK says so only in metrics of its own, which are experimental and off by default.
+    processor._batch_processor._metrics = _QueueLosses(lose)
+    return processor
+
+
+class _QueueLosses:
+    """Hears of what a queue does, in the place of the SDK's own metrics."""
+
+    def __init__(self, lose: Callable[[int, str], None]) -> None:
+        self._lose = lose
+
+    def register_queue_size(self, get_queue_size: Callable[[], int]) -> None:
+        """Ignore it."""
+
+    def drop_items(self, count: int, error_type: str = QUEUE_FULL) -> None:
+        self._lose(count, QUEUE_FULL if error_type == QUEUE_FULL else EXPORT_FAILED)
+
+    def finish_items(self, count: int) -> None:
+        """Ignore it."""
+
+
+class _WatchedExporter(SpanExporter):
+    """Counts the spans of batches that could not be exported."""
+
+    def __init__(self, exporter: SpanExporter, lose: Callable[[int, str], None]) -> None:
+        self._exporter = exporter
+        self._lose = lose
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        try:
+            result = self._exporter.export(spans)
+        except Exception:
+            self._lose(len(spans), EXPORT_FAILED)
+            raise
+        if result is not SpanExportResult.SUCCESS:
+            self._lose(len(spans), EXPORT_FAILED)
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        return self._exporter.force_flush(timeout_millis)
