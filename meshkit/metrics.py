@@ -1,4 +1,4 @@
-"""Metrics: one meter a process, exported over OTLP only when asked.
+"""Metrics: one meter a process, exported over OTLP only when asked; `meshkit.telemetry` makes it.
 
 OTLP/gRPC when OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is set, else
 instruments that do nothing. The SDK's reader and exporter obey OpenTelemetry's own variables:
@@ -9,7 +9,6 @@ join what the reader collected on its way out.
 """
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import time_ns
@@ -35,7 +34,6 @@ from meshkit.instruments import (
 )
 
 ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-DEFAULT_SHUTDOWN_S = 1.0  # the SDK would wait 30 s for a collector that is gone
 SCOPE = "meshkit"
 
 EXEMPLAR_FILTER = "OTEL_METRICS_EXEMPLAR_FILTER"
@@ -78,8 +76,8 @@ class Meter:
     def gauge(self, name: str, unit: str, what: str, read: ReadGauge) -> None:
         """Have `what` read at every collection."""
 
-    def shutdown(self, timeout_s: float = DEFAULT_SHUTDOWN_S) -> None:
-        """Export what is left and stop, giving up after `timeout_s` on a collector that is gone."""
+    def shutdown(self) -> None:
+        """Export what is left and stop; takes the SDK's own time over a collector that is gone."""
 
 
 class SdkMeter(Meter):
@@ -93,7 +91,7 @@ class SdkMeter(Meter):
     def __init__(
         self, reader: export.MetricReader, histograms: "Histograms", resource: Resource
     ) -> None:
-        # Our `shutdown` is bounded in time, the SDK's exit hook is not.
+        # `telemetry.shutdown` is bounded in time, the SDK's exit hook is not.
         self._provider = sdk.MeterProvider([reader], resource, shutdown_on_exit=False)
         self._meter = self._provider.get_meter(SCOPE)
         self._counters: dict[str, Counter] = {}
@@ -121,13 +119,9 @@ class SdkMeter(Meter):
         """Have `what` read at every collection."""
         self._meter.create_observable_gauge(name, [_observing(read)], unit, what)
 
-    def shutdown(self, timeout_s: float = DEFAULT_SHUTDOWN_S) -> None:
-        """Export what is left and stop, giving up after `timeout_s` on a collector that is gone."""
-        stopping = threading.Thread(
-            target=self._provider.shutdown, name="metrics-stop", daemon=True
-        )
-        stopping.start()
-        stopping.join(timeout_s)
+    def shutdown(self) -> None:
+        """Export what is left and stop; takes the SDK's own time over a collector that is gone."""
+        self._provider.shutdown()
 
 
 class Histograms:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 
 import grpc
 
-from meshkit import semconv, telemetry
+from meshkit import metrics, semconv, telemetry
 from meshkit.errors import (
     CallerError,
     DependencyError,
@@ -23,6 +23,7 @@ from meshkit.errors import (
 )
 from meshkit.recorder import Recorder
 from meshkit.recording import NOTES_RETURNED, Event, Recording
+from meshkit.server_metrics import ServerMetrics
 from meshkit.statuses import code_of, status_code, status_of
 
 # Codes that OpenTelemetry counts as the server's own failure; others are the caller's business.
@@ -36,6 +37,8 @@ _SERVER_FAULTS = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
+
+_UNKNOWN = grpc.StatusCode.UNKNOWN.name
 
 MAX_TEXT_CHARACTERS = 4096  # of an error in a span; an exporter must get the others through too
 MAX_TRACE_CHARACTERS = 16384
@@ -104,6 +107,7 @@ class Calls:
     def __init__(self, gate: CallGate | None, recorder: Recorder | None) -> None:
         self._gate = gate or CallGate()
         self._recorder = recorder or telemetry.recorder()
+        self._metrics = ServerMetrics(metrics.meter())
 
     @contextmanager
     def one(self, method: str, handler: Handler, context: Any) -> Iterator[Call]:
@@ -113,7 +117,17 @@ class Calls:
         )
         call = Call(self._gate, handler, context, recording, self._recorder)
         with self._gate, recording:
-            yield call
+            try:
+                yield call
+            finally:
+                self._count(recording)
+
+    def _count(self, recording: Recording) -> None:
+        said: dict[str, Any] = recording.own.attributes
+        method, code = said[semconv.RPC_METHOD], said.get(semconv.RPC_STATUS_CODE, _UNKNOWN)
+        self._metrics.ended(method, code, said.get(semconv.ERROR_TYPE), recording.duration_s)
+        if semconv.PREVIOUS_ATTEMPTS in said:
+            self._metrics.retried(method)
 
 
 class Call:

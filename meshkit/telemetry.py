@@ -8,6 +8,7 @@ OpenTelemetry's own variables; what is kept beside the sampled traces, see `Trac
 
 import os
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from meshkit import metrics
 from meshkit.config import ConfigError, read_environment, setting
 from meshkit.recorder import (
     DEFAULT_KEPT_PER_S,
@@ -27,6 +28,7 @@ from meshkit.recorder import (
     Recorder,
 )
 from meshkit.recording import current
+from meshkit.span_losses import batching
 from meshkit.trace_files import TraceFileExporter
 
 ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -67,7 +69,7 @@ def setup(
     *,
     keeps_served: bool = False,
 ) -> Recorder:
-    """Make the process's recorder; call it once, after the process was spawned.
+    """Make the process's recorder and meter; call it once, after the process was spawned.
 
     With `keeps_served`, calls that are degraded, failed or slow are exported though not sampled.
     Raises `ConfigError` for a bad setting, and when OTEL_SDK_DISABLED is set.
@@ -78,6 +80,7 @@ def setup(
             "unset it and set OTEL_TRACES_SAMPLER=always_off to record nothing"
         )
     settings = read_environment(TracingSettings, environ)
+    metrics.setup(service_name, service_instance_id, environ)
     _Process.processor = _processor(settings, service_name, environ)
     names = {SERVICE_NAME: service_name, SERVICE_INSTANCE_ID: service_instance_id}
     _Process.recorder = Recorder(
@@ -98,11 +101,15 @@ def recorder() -> Recorder:
 
 def shutdown(timeout_s: float = DEFAULT_SHUTDOWN_S) -> None:
     """Export what is left and stop, giving up after `timeout_s` on a collector that is gone."""
+    ends_s = time.monotonic() + timeout_s
+    stops = [metrics.meter().shutdown]
     if _Process.processor is not None:
-        stop = _Process.processor.shutdown
-        flushing = threading.Thread(target=stop, name="telemetry-stop", daemon=True)
-        flushing.start()
-        flushing.join(timeout_s)
+        stops.append(_Process.processor.shutdown)
+    threads = [threading.Thread(target=stop, name="telemetry-stop", daemon=True) for stop in stops]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(ends_s - time.monotonic(), 0.0))
 
 
 def current_ids() -> TraceIds:
@@ -118,7 +125,7 @@ def _processor(
     settings: TracingSettings, service_name: str, environ: Mapping[str, str]
 ) -> SpanProcessor | None:
     if any(environ.get(variable) for variable in ENDPOINT_VARIABLES):
-        return BatchSpanProcessor(OTLPSpanExporter())
+        return batching(OTLPSpanExporter(), metrics.meter())
     if settings.trace_dir is not None:
-        return BatchSpanProcessor(TraceFileExporter(settings.trace_dir, service_name))
+        return batching(TraceFileExporter(settings.trace_dir, service_name), metrics.meter())
     return None
