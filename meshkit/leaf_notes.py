@@ -11,7 +11,8 @@ from typing import Any
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
 from meshkit import semconv
-from meshkit.recording import Event, Note, Recording
+from meshkit.notes import Event, Note
+from meshkit.recording import Recording
 
 # Trailing metadata holds 8 KiB by default and fails the call beyond; an error may take 5.7 of it.
 MAX_BYTES = 1_400

@@ -15,7 +15,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from meshkit import leaf_notes, semconv
 from meshkit.leaf_notes import Origin
-from meshkit.recording import NOTES_ASKED, UNRECORDED, Mode, Recording
+from meshkit.outgoing_call import NOTES_ASKED
+from meshkit.recording import UNRECORDED, Mode, Recording
 from meshkit.spans import spans_of
 
 DEFAULT_SLOW_SHARE = 0.5  # half the time gone is half the way to a late answer

@@ -13,62 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
 
-from meshkit import semconv
+from meshkit.notes import Note, Value
 
-NOTES_ASKED = ("recmesh-notes", "1")
-"""Metadata of a call whose trace is not sampled: the callee returns its notes with its answer."""
-NOTES_RETURNED = "recmesh-notes-bin"
-"""Trailing metadata that they are returned in, as `meshkit.leaf_notes` writes them."""
-
-Value: TypeAlias = str | bool | int | float | tuple[str, ...]
-
-_OK = "OK"
 new_id = RandomIdGenerator().generate_span_id
-
-
-@dataclass(slots=True, eq=False)
-class Event:
-    """Something that happened at one moment of a note."""
-
-    name: str
-    at_ns: int
-    attributes: dict[str, str]
-
-
-@dataclass(slots=True, eq=False)
-class Note:
-    """What will be a span; times are those of `time.perf_counter_ns`."""
-
-    name: str
-    kind: SpanKind
-    span_id: int
-    parent_id: int
-    start_ns: int
-    end_ns: int = 0
-    attributes: dict[str, Value] = field(default_factory=dict)
-    is_error: bool = False
-    error_text: str | None = None
-    events: list[Event] = field(default_factory=list)
-    links: list[SpanContext] = field(default_factory=list)
-    returned: bytes | None = None
-    """The callee's own notes, as they came."""
-
-    def fail(self, error_type: str, text: str | None = None) -> None:
-        """Say that what it is about went wrong."""
-        self.is_error = True
-        self.error_text = text
-        self.attributes[semconv.ERROR_TYPE] = error_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +126,11 @@ class Recording:
         """How long the call took, or has taken so far."""
         return ((self.own.end_ns or time.perf_counter_ns()) - self.own.start_ns) / 1e9
 
+    @property
+    def is_exported(self) -> bool:
+        """Whether it is certain by now that the trace is exported here."""
+        return self.mode.is_sampled and self.mode.is_recording
+
     def note(self, attributes: Mapping[str, Value]) -> None:
         """Add to what is known of the call."""
         if self.mode.is_recording:
@@ -205,22 +169,29 @@ class Recording:
             note.fail(error_type)
         self.notes.append(note)
 
-    def begin_call(self, method: str, attributes: dict[str, Value]) -> OpenCall:
-        """Note a call to another service, a child of the stage that is going on.
+    @contextmanager
+    def stage(self, name: str, attributes: dict[str, Value] | None = None) -> Iterator[None]:
+        """Make the block a stage, failed if it raises."""
+        self.skip()
+        try:
+            yield
+        except Exception as error:
+            self.mark(name, attributes, type(error).__name__)
+            raise
+        self.mark(name, attributes)
 
-        The recording is not finished before the call has ended.
+    def begin(self, name: str, kind: SpanKind, attributes: dict[str, Value]) -> Note | None:
+        """Note something that begins in the stage that is going on, as a child of it.
+
+        Holds the recording until `let_go`. None: nothing is noted, or not any more.
         """
         if not self.mode.is_recording or not self.hold():
-            return OpenCall(self, None)
+            return None
         self._stage_id = self._stage_id or new_id()
-        attributes[semconv.RPC_SYSTEM] = semconv.GRPC
-        attributes[semconv.RPC_METHOD] = method
         started_ns = time.perf_counter_ns()
-        note = Note(
-            method, SpanKind.CLIENT, new_id(), self._stage_id, started_ns, attributes=attributes
-        )
+        note = Note(name, kind, new_id(), self._stage_id, started_ns, attributes=attributes)
         self.notes.append(note)
-        return OpenCall(self, note)
+        return note
 
     def hold(self) -> bool:
         """Keep the recording from being finished until `let_go`; False: it is finished."""
@@ -258,54 +229,6 @@ class Recording:
         otel_context.detach(context)
 
 
-class OpenCall:
-    """A call to another service, from before it is made until it has ended."""
-
-    __slots__ = ("_note", "_recording")
-
-    def __init__(self, recording: Recording, note: Note | None) -> None:
-        self._recording = recording
-        self._note = note
-
-    @property
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """W3C trace context for the callee, and whether it shall return its notes."""
-        recording, note = self._recording, self._note
-        if not recording.trace_id:
-            return ()
-        # A callee of a call that is not noted has no parent to hang its spans on.
-        is_sampled = recording.mode.is_sampled and (note is not None or _is_unnoted(recording))
-        span_id = recording.own.span_id if note is None else note.span_id
-        parent = f"00-{recording.trace_id:032x}-{span_id:016x}-{is_sampled:02x}"
-        metadata: tuple[tuple[str, str], ...] = (("traceparent", parent),)
-        if recording.trace_state:
-            metadata += (("tracestate", recording.trace_state.to_header()),)
-        return (*metadata, NOTES_ASKED) if self.asks_notes else metadata
-
-    @property
-    def asks_notes(self) -> bool:
-        """Whether the callee's notes are wanted from its trailing metadata."""
-        return self._note is not None and not self._recording.mode.is_sampled
-
-    def note(self, name: str, value: Value) -> None:
-        """Add an attribute."""
-        if self._note is not None:
-            self._note.attributes[name] = value
-
-    def end(self, code: str, trailing: Iterable[tuple[str, str | bytes]] | None = None) -> None:
-        """Note how the call ended, by its status code's name."""
-        note = self._note
-        if note is None:
-            return
-        note.end_ns = time.perf_counter_ns()
-        note.attributes[semconv.RPC_STATUS_CODE] = code
-        if code != _OK:
-            note.fail(code)
-        if self.asks_notes:
-            note.returned = _returned_notes(trailing)
-        self._recording.let_go()
-
-
 def current() -> Recording:
     """Return the recording of the call that is served here; outside of one, what forgets all."""
     return _CURRENT.get()
@@ -316,21 +239,14 @@ def mark(stage: str, attributes: dict[str, Value] | None = None) -> None:
     _CURRENT.get().mark(stage, attributes)
 
 
+def stage(name: str, attributes: dict[str, Value] | None = None) -> AbstractContextManager[None]:
+    """Make a block a stage of the current call, see `Recording.stage`."""
+    return _CURRENT.get().stage(name, attributes)
+
+
 def skip() -> None:
     """Begin a stage of the current call here, see `Recording.skip`."""
     _CURRENT.get().skip()
-
-
-def _is_unnoted(recording: Recording) -> bool:
-    """Tell a process that exports nothing: its callees still may."""
-    return not recording.mode.is_recording
-
-
-def _returned_notes(trailing: Iterable[tuple[str, str | bytes]] | None) -> bytes | None:
-    for key, value in trailing or ():
-        if key == NOTES_RETURNED and isinstance(value, bytes):
-            return value
-    return None
 
 
 def _forget(_: Recording) -> None:

@@ -21,8 +21,10 @@ from meshkit.errors import (
     NotReady,
     Overloaded,
 )
+from meshkit.notes import Event
+from meshkit.outgoing_call import NOTES_RETURNED
 from meshkit.recorder import Recorder
-from meshkit.recording import NOTES_RETURNED, Event, Recording
+from meshkit.recording import Recording
 from meshkit.server_metrics import ServerMetrics
 from meshkit.statuses import code_of, status_code, status_of
 

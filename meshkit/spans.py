@@ -17,7 +17,8 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlag
 
 from meshkit import leaf_notes, semconv
 from meshkit.leaf_notes import LeafNotes, Origin
-from meshkit.recording import Note, Recording, Value, new_id
+from meshkit.notes import Note, Value
+from meshkit.recording import Recording, new_id
 
 MAX_TEXT_CHARACTERS = 256
 """Of an attribute's value; errors have limits of their own."""

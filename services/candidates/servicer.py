@@ -13,6 +13,7 @@ from meshkit import recording
 from meshkit.call_log import CallLog
 from meshkit.errors import VersionNotHeld
 from meshkit.fields import FieldFaults
+from meshkit.notes import Value
 from meshkit.shelf import Shelf
 from services import attributes
 from services.candidates.domain.values import Candidates, CandidateSource, Query
@@ -82,7 +83,7 @@ def read_query(request: candidates_pb2.GenerateRequest, n_items: int) -> Query:
 
 def note_candidates(candidates: Candidates) -> None:
     """Say in the call's trace what was retrieved."""
-    noted: dict[str, recording.Value] = {
+    noted: dict[str, Value] = {
         attributes.CANDIDATES_OUT: len(candidates.rows),
         attributes.TIER: candidates.tier.name,
     }

@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterable
 from types import MappingProxyType
 from typing import Self
 
+from opentelemetry.trace import SpanContext
+
+from meshkit import recording, telemetry
+from services import attributes
 from services.candidates.domain.trending import (
     EMPTY_TOP,
     GLOBAL,
@@ -65,6 +69,7 @@ class TrendingRefresher:
         self._refresh_s = refresh_s
         self._first_backoff_s = first_backoff_s
         self._snapshot = NO_SNAPSHOT
+        self._made_in: SpanContext | None = None
         self._changed = threading.Condition()
         self._wanted: OrderedDict[Segment, float] = OrderedDict()
         self._existing: frozenset[Segment] | None = None
@@ -95,7 +100,9 @@ class TrendingRefresher:
             self._thread.join(CLOSE_TIMEOUT_S)
 
     def snapshot(self) -> TrendingSnapshot:
-        """Return the newest snapshot without waiting."""
+        """Return the newest snapshot without waiting; the caller's trace points to its making."""
+        if self._made_in is not None:
+            recording.current().link(self._made_in)
         return self._snapshot
 
     def age_s(self) -> float | None:
@@ -150,7 +157,7 @@ class TrendingRefresher:
 
     def _try_read(self, *, is_full: bool) -> bool:
         try:
-            self._read(is_full=is_full)
+            self._traced_read(is_full=is_full)
         except Exception as exc:  # noqa: BLE001 - this thread must outlive any fault of a store
             self._failures += 1
             if self._failures == 1:
@@ -161,12 +168,24 @@ class TrendingRefresher:
             self._failures = 0
         return True
 
+    def _traced_read(self, *, is_full: bool) -> None:
+        with telemetry.recorder().own("trending.refresh") as noted:
+            noted.note({attributes.IS_FULL: is_full})
+            try:
+                self._read(is_full=is_full)
+            except Exception as exc:
+                noted.own.fail(type(exc).__name__, str(exc))
+                raise
+            noted.note({attributes.SEGMENTS: len(self._snapshot.segments)})
+            self._made_in = noted.context if noted.is_exported else None
+
     def _read(self, *, is_full: bool) -> None:
         """Read all wanted segments, or only those not held yet, and swap the snapshot."""
         began_s = self._elapsed_s()
         held = self._snapshot
         if is_full:
-            self._existing = self._store.segments(self._now_s())
+            with recording.stage("trending.read_segments"):
+                self._existing = self._store.segments(self._now_s())
             self._news_reads = 0
         wanted = self._take_wanted(began_s)
         segments = {one: top for one, top in held.segments.items() if one in wanted}
@@ -195,7 +214,8 @@ class TrendingRefresher:
         """Read and rank one segment; a damaged one is held empty, so that others go on."""
         now_s = self._now_s()
         try:
-            tops = self._store.read_segment(segment, now_s)
+            with recording.stage("trending.read_top", {attributes.SEGMENT: segment.key}):
+                tops = self._store.read_segment(segment, now_s)
         except TrendingRowInvalidError as exc:
             if segment not in self._invalid:
                 _LOG.warning("segment left out: %s", exc)

@@ -8,8 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
-from meshkit import recording
-from meshkit.recording import OpenCall
+from meshkit.outgoing_call import OutgoingCall, begin_call
 from services import attributes
 from services.gateway.adapters.leaf_log import ANSWERS, LeafLog
 from services.gateway.domain.failures import RULES, Again, CallPolicy, Failure
@@ -42,7 +41,7 @@ class Answered(Generic[Response]):
     response: Response
     latency_s: float
     is_hedged: bool
-    noted: OpenCall
+    noted: OutgoingCall
     """What the trace says of the attempt that brought the answer."""
 
 
@@ -68,7 +67,7 @@ class _Answer(Generic[Response]):
     """What one attempt brought."""
 
     response: Response
-    noted: OpenCall
+    noted: OutgoingCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,7 @@ class LeafCall(Generic[Response]):
         self, request: Any, timeout_s: float, *, is_first: bool = True
     ) -> _Answer[Response] | _Fault:
         started_s = time.monotonic()
-        noted = recording.current().begin_call(
+        noted = begin_call(
             self._leaf.method,
             {attributes.LEAF: self._leaf.name, attributes.ATTEMPT: 1 if is_first else 2},
         )
@@ -157,7 +156,7 @@ class LeafCall(Generic[Response]):
         return result
 
     async def _outcome(
-        self, request: Any, timeout_s: float, noted: OpenCall
+        self, request: Any, timeout_s: float, noted: OutgoingCall
     ) -> _Answer[Response] | _Fault:
         """Make one call and note how it ended."""
         code, trailing = grpc.StatusCode.CANCELLED, None  # unless we hear otherwise
@@ -179,11 +178,11 @@ class LeafCall(Generic[Response]):
         finally:
             noted.end(code.name, trailing)
 
-    def _fault(self, noted: OpenCall, failure: Failure, text: str) -> _Fault:
+    def _fault(self, noted: OutgoingCall, failure: Failure, text: str) -> _Fault:
         self._note_failure(noted, failure)
         return _Fault(failure, text)
 
-    def _note_failure(self, noted: OpenCall, failure: Failure) -> None:
+    def _note_failure(self, noted: OutgoingCall, failure: Failure) -> None:
         noted.note(attributes.FAILURE, failure.name)
         if self._leaf.is_source:
             noted.note(attributes.SOURCE_STATUS, RULES[failure].status.name)
