@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import grpc
 
+from meshkit import metrics
+from meshkit.bundle_metrics import BundleMetrics
 from meshkit.bundles import Bundle, BundleError, BundleStore, open_store
 from meshkit.probation import MEMORY_LIMIT_BYTES, TIME_LIMIT_S, Verdict, on_probation
 from meshkit.server import Health, ServerSettings, serve_sync
@@ -79,13 +81,18 @@ def keeper_of(
     *,
     announce: Callable[[str, bool], None] = lambda _version, _is_held: None,
     discard: Callable[[T], None] = lambda _: None,
+    served: Callable[[], str | None] | None = None,
 ) -> ShelfKeeper[T]:
-    """Return the keeper of a shelf of verified bundles; `load` may raise BundleError."""
+    """Return the keeper of a shelf of verified bundles; `load` may raise BundleError.
+
+    `served` returns the version served now, where that is not always the shelf's current one.
+    """
     bundles = VerifiedBundles(settings)
+    counted = BundleMetrics(metrics.meter(), served or shelf.current)
     return ShelfKeeper(
         shelf,
         bundles.current,
-        lambda version: load(bundles.open(version)),
+        counted.watched(bundles.open, load),
         settings.shelf,
         announce=announce,
         discard=discard,

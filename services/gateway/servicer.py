@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -39,12 +40,19 @@ REPLY_S = 0.010
 
 
 class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
-    """Answers `Recommend`, each request from one bundle."""
+    """Answers `Recommend`, each request from one bundle; `answered` hears of every answer."""
 
-    def __init__(self, pins: Pins, admission: Admission, call_log: CallLog) -> None:
+    def __init__(
+        self,
+        pins: Pins,
+        admission: Admission,
+        call_log: CallLog,
+        answered: Callable[[Answer], None],
+    ) -> None:
         self._pins = pins
         self._admission = admission
         self._call_log = call_log
+        self._answered = answered
         self._working: set[asyncio.Task[tuple[Answer, ItemTexts]]] = set()
 
     async def Recommend(  # noqa: N802 - gRPC's own name
@@ -75,6 +83,7 @@ class RecommendationServicer(gateway_pb2_grpc.RecommendationServiceServicer):
         answer, texts = await self._pins.recommend(ask, budget, quality)
         self._admission.observe(time.monotonic() - started_s - answer.waited_in_vain_s)
         note_answer(answer)
+        self._answered(answer)
         return answer, texts
 
     def _forget(self, work: "asyncio.Task[tuple[Answer, ItemTexts]]") -> None:

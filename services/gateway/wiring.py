@@ -11,9 +11,10 @@ import grpc
 from recmesh.common.v1 import status_pb2, status_pb2_grpc
 from recmesh.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
-from meshkit import telemetry
+from meshkit import metrics, telemetry
 from meshkit.addresses import is_numeric
 from meshkit.admission import Admission
+from meshkit.admission_metrics import watch_admission
 from meshkit.bundles import Bundle, readable
 from meshkit.call_log import CallLog
 from meshkit.channels import open_channel
@@ -23,6 +24,7 @@ from meshkit.held_server import keeper_of, require_servable
 from meshkit.logs import setup_logs
 from meshkit.server import serve_aio
 from meshkit.shelf import Shelf
+from services.gateway.adapters.answer_metrics import AnswerMetrics
 from services.gateway.adapters.bundle_history_store import BundleHistoryStore
 from services.gateway.adapters.control_file_switches import ControlFileSwitches
 from services.gateway.adapters.grpc_ranker_client import GrpcRankerClient
@@ -86,8 +88,11 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
         self.admission = Admission()
         self._call_log = CallLog(config.call_log, "gateway")
         self._shelf = Shelf[OpenedBundle]()
-        self._keeper = keeper_of(self._shelf, config.stock, _open)
         self._pins = Pins()
+        self._keeper = keeper_of(self._shelf, config.stock, _open, served=self._pinned)
+        sources = [source.name for source in config.sources]
+        self._answer_metrics = AnswerMetrics(metrics.meter(), sources)
+        watch_admission(metrics.meter(), self.admission)
         self._channels: dict[str, AsyncExitStack] = {}
         self._hedging: dict[str, Hedging] = {}
         self._closing = AsyncExitStack()
@@ -115,7 +120,9 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
             withdraw=self._withdraw,
             call_log=self._call_log,
         )
-        servicer = RecommendationServicer(self._pins, self.admission, self._call_log)
+        servicer = RecommendationServicer(
+            self._pins, self.admission, self._call_log, self._answer_metrics.answered
+        )
         gateway_pb2_grpc.add_RecommendationServiceServicer_to_server(servicer, server)
         status_pb2_grpc.add_StatusServiceServicer_to_server(self, server)
 
@@ -123,8 +130,7 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
         self, _request: status_pb2.DescribeRequest, _context: object
     ) -> status_pb2.DescribeResponse:
         """Return which versions are held, and which one requests are pinned to."""
-        pinned = self._pins.current
-        return describe(self._shelf, None if pinned is None else pinned.version)
+        return describe(self._shelf, self._pinned())
 
     async def warm(self) -> None:
         """Wait for something to serve, and pin it."""
@@ -141,6 +147,10 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
         await self._closing.aclose()
         for channels in self._channels.values():
             await channels.aclose()
+
+    def _pinned(self) -> str | None:
+        """Return the version that requests are answered from."""
+        return None if self._pins.current is None else self._pins.current.version
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         self._closing.callback(asyncio.ensure_future(work).cancel)

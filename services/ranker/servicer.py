@@ -1,6 +1,7 @@
 """RankerService: proto to domain and back."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -35,11 +36,17 @@ class HeldModel:
 
 
 class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
-    """Answers `Rank` from the bundle versions that this process holds."""
+    """Answers `Rank` from the bundle versions that this process holds.
 
-    def __init__(self, held: Shelf[HeldModel], call_log: CallLog) -> None:
+    `ranked` hears of every batch: how many candidates, and the seconds that it took.
+    """
+
+    def __init__(
+        self, held: Shelf[HeldModel], call_log: CallLog, ranked: Callable[[int, float], None]
+    ) -> None:
         self._held = held
         self._call_log = call_log
+        self._ranked = ranked
 
     def Rank(  # noqa: N802 - gRPC's own name
         self, request: ranker_pb2.RankRequest, _context: grpc.ServicerContext
@@ -54,7 +61,9 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
         query = read_query(request, held.tables.n_items)
         self._call_log.note("served", request.bundle_version)
         recording.skip()
+        began_s = time.monotonic()
         scores = rank(query, held.tables, _Traced(held.model))
+        self._ranked(len(scores), time.monotonic() - began_s)
         return ranker_pb2.RankResponse(
             bundle_version=request.bundle_version, scores=scores.tolist()
         )

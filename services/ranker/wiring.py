@@ -7,7 +7,7 @@ import numpy as np
 from recmesh.common.v1 import status_pb2_grpc
 from recmesh.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 
-from meshkit import telemetry
+from meshkit import metrics, telemetry
 from meshkit.bundles import Bundle, readable
 from meshkit.call_log import CallLog
 from meshkit.held_server import serve_held
@@ -15,6 +15,7 @@ from meshkit.logs import setup_logs
 from meshkit.shelf import Shelf
 from services.ranker.adapters.bundle_item_tables import open_item_tables
 from services.ranker.adapters.lightgbm_model import LightgbmModel
+from services.ranker.adapters.ranking_metrics import RankingMetrics
 from services.ranker.config import RankerConfig
 from services.ranker.domain.features import feature_names
 from services.ranker.domain.rank import rank
@@ -31,9 +32,10 @@ def serve(config: RankerConfig) -> None:
     setup_logs("ranker")
     telemetry.setup("ranker", str(os.getpid()))
     call_log = CallLog(config.call_log, "ranker")
+    ranked = RankingMetrics(metrics.meter()).ranked
 
     def register(server: grpc.Server, shelf: Shelf[HeldModel]) -> None:
-        servicer = RankerServicer(shelf, call_log)
+        servicer = RankerServicer(shelf, call_log, ranked)
         ranker_pb2_grpc.add_RankerServiceServicer_to_server(servicer, server)
         status_pb2_grpc.add_StatusServiceServicer_to_server(StatusServicer(shelf), server)
 
