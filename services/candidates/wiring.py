@@ -11,7 +11,7 @@ import numpy as np
 from recmesh.candidates.v1 import candidates_pb2, candidates_pb2_grpc
 from recmesh.common.v1 import status_pb2_grpc
 
-from meshkit import telemetry
+from meshkit import metrics, telemetry
 from meshkit.bundles import Bundle, readable
 from meshkit.call_log import CallLog
 from meshkit.clock import Clock, FixedClock, WallClock
@@ -23,6 +23,7 @@ from meshkit.shelf import Shelf
 from services.candidates.adapters.ann_source import AnnSource
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
 from services.candidates.adapters.similar_source import SimilarSource
+from services.candidates.adapters.trending_metrics import TrendingMetrics
 from services.candidates.adapters.trending_refresher import TrendingRefresher
 from services.candidates.adapters.trending_source import TrendingSource
 from services.candidates.adapters.trending_tables import TrendingTables
@@ -95,10 +96,17 @@ def _trending(
 ) -> CandidateSource:
     clock: Clock = WallClock() if config.clock == "wall" else FixedClock(facts.as_of_s)
     store = _trending_store(config.dynamodb_endpoint, config.table_prefix)
+    counted = _trending_metrics()
     trends = closing.enter_context(
-        TrendingRefresher(store, clock.now_s, refresh_s=config.trending_refresh_s)
+        TrendingRefresher(store, clock.now_s, refresh_s=config.trending_refresh_s, metrics=counted)
     )
+    closing.enter_context(counted.following(trends.age_s))
     return TrendingSource.open(bundle.path, trends, config.trending_max_age_s)
+
+
+@cache  # all bundles count together
+def _trending_metrics() -> TrendingMetrics:
+    return TrendingMetrics(metrics.meter())
 
 
 @cache  # a client takes some 20 MB and knows nothing of bundles

@@ -12,7 +12,9 @@ from typing import Self
 from opentelemetry.trace import SpanContext
 
 from meshkit import recording, telemetry
+from meshkit.metrics import Meter
 from services import attributes
+from services.candidates.adapters.trending_metrics import TrendingMetrics
 from services.candidates.domain.trending import (
     EMPTY_TOP,
     GLOBAL,
@@ -62,12 +64,14 @@ class TrendingRefresher:
         refresh_s: float = REFRESH_S,
         first_backoff_s: float = FIRST_BACKOFF_S,
         elapsed_s: Callable[[], float] = time.monotonic,
+        metrics: TrendingMetrics | None = None,
     ) -> None:
         self._store = store
         self._now_s = now_s
         self._elapsed_s = elapsed_s
         self._refresh_s = refresh_s
         self._first_backoff_s = first_backoff_s
+        self._metrics = metrics or TrendingMetrics(Meter())
         self._snapshot = NO_SNAPSHOT
         self._made_in: SpanContext | None = None
         self._changed = threading.Condition()
@@ -175,7 +179,9 @@ class TrendingRefresher:
                 self._read(is_full=is_full)
             except Exception as exc:
                 noted.own.fail(type(exc).__name__, str(exc))
+                self._metrics.refreshed(noted.duration_s, has_failed=True)
                 raise
+            self._metrics.refreshed(noted.duration_s, has_failed=False)
             noted.note({attributes.SEGMENTS: len(self._snapshot.segments)})
             self._made_in = noted.context if noted.is_exported else None
 
