@@ -24,12 +24,14 @@ from meshkit.held_server import keeper_of, require_servable
 from meshkit.logs import setup_logs
 from meshkit.server import serve_aio
 from meshkit.shelf import Shelf
+from services.gateway.adapters import grpc_ranker_client, grpc_source_client
 from services.gateway.adapters.answer_metrics import AnswerMetrics
 from services.gateway.adapters.bundle_history_store import BundleHistoryStore
 from services.gateway.adapters.control_file_switches import ControlFileSwitches
 from services.gateway.adapters.grpc_ranker_client import GrpcRankerClient
 from services.gateway.adapters.grpc_source_client import GrpcSourceClient
 from services.gateway.adapters.leaf_call import retry_codes
+from services.gateway.adapters.leaf_metrics import LeafMetrics
 from services.gateway.adapters.leaf_versions import LeafVersions
 from services.gateway.adapters.recording_trail import RecordingTrail
 from services.gateway.adapters.rollout import Rollout
@@ -46,6 +48,7 @@ from signals.bundle import ItemKeys, ItemTexts, ItemTraits, MarketRights, Popula
 from signals.bundle_facts import BundleFacts
 
 SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["RecommendationService"].full_name
+LEAF_METHODS = (grpc_source_client.METHOD, grpc_ranker_client.METHOD)
 
 WAIT_S = 0.05
 WARM_REQUESTS = 3
@@ -92,6 +95,7 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
         self._keeper = keeper_of(self._shelf, config.stock, _open, served=self._pinned)
         sources = [source.name for source in config.sources]
         self._answer_metrics = AnswerMetrics(metrics.meter(), sources)
+        self._leaf_metrics = LeafMetrics(metrics.meter(), [*sources, RANKER], LEAF_METHODS)
         watch_admission(metrics.meter(), self.admission)
         self._channels: dict[str, AsyncExitStack] = {}
         self._hedging: dict[str, Hedging] = {}
@@ -181,6 +185,7 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
                     version,
                     opened.facts.items,
                     self._hedging_of(source.name, source.addresses),
+                    self._leaf_metrics,
                 )
                 for source in self._config.sources
             },
@@ -188,6 +193,7 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
                 self._open_channel(RANKER, self._config.ranker, version),
                 version,
                 self._hedging_of(RANKER, self._config.ranker),
+                self._leaf_metrics,
             ),
             switches=self._switches,
             clock=clock,

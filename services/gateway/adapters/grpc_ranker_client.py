@@ -8,6 +8,7 @@ from recmesh.ranker.v1 import ranker_pb2
 from recmesh.ranker.v1.ranker_pb2_grpc import RankerServiceStub
 
 from services.gateway.adapters.leaf_call import Answered, Leaf, LeafCall
+from services.gateway.adapters.leaf_metrics import LeafMetrics
 from services.gateway.adapters.messages import write_history
 from services.gateway.domain.contract import scores_fit
 from services.gateway.domain.failures import Failure
@@ -26,10 +27,16 @@ class GrpcRankerClient:
     """Answers `RankerClient` through one channel, for one bundle version."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, bundle_version: str, hedging: Hedging | None = None
+        self,
+        channel: grpc.aio.Channel,
+        bundle_version: str,
+        hedging: Hedging | None = None,
+        metrics: LeafMetrics | None = None,
     ) -> None:
         stub = cast("RankerServiceAsyncStub", RankerServiceStub(channel))
-        self._call = LeafCall[ranker_pb2.RankResponse](Leaf(RANKER, METHOD), stub.Rank, hedging)
+        self._call = LeafCall[ranker_pb2.RankResponse](
+            Leaf(RANKER, METHOD), stub.Rank, hedging, metrics
+        )
         self._bundle_version = bundle_version
 
     async def rank(self, candidates: Merged, subject: Subject, *, timeout_s: float) -> RankerAnswer:

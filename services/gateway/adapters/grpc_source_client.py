@@ -9,6 +9,7 @@ from recmesh.candidates.v1.candidates_pb2_grpc import CandidateServiceStub
 
 from services import attributes
 from services.gateway.adapters.leaf_call import Answered, Leaf, LeafCall
+from services.gateway.adapters.leaf_metrics import LeafMetrics
 from services.gateway.adapters.messages import write_history
 from services.gateway.domain.contract import cut, keeps_contract
 from services.gateway.domain.hedging import Hedging
@@ -35,11 +36,12 @@ class GrpcSourceClient:
         bundle_version: str,
         n_items: int,
         hedging: Hedging | None = None,
+        metrics: LeafMetrics | None = None,
     ) -> None:
         stub = cast("CandidateServiceAsyncStub", CandidateServiceStub(channel))
         self._source = source
         self._call = LeafCall[candidates_pb2.GenerateResponse](
-            Leaf(source, METHOD, is_source=True), stub.Generate, hedging
+            Leaf(source, METHOD, is_source=True), stub.Generate, hedging, metrics
         )
         self._bundle_version = bundle_version
         self._n_items = n_items

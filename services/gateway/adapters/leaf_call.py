@@ -8,9 +8,11 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
+from meshkit.metrics import Meter
 from meshkit.outgoing_call import OutgoingCall, begin_call
 from services import attributes
 from services.gateway.adapters.leaf_log import ANSWERS, LeafLog
+from services.gateway.adapters.leaf_metrics import LeafMetrics
 from services.gateway.domain.failures import RULES, Again, CallPolicy, Failure
 from services.gateway.domain.hedging import Hedging
 
@@ -89,11 +91,16 @@ class LeafCall(Generic[Response]):
     """
 
     def __init__(
-        self, leaf: Leaf, method: Callable[..., Any], hedging: Hedging | None = None
+        self,
+        leaf: Leaf,
+        method: Callable[..., Any],
+        hedging: Hedging | None = None,
+        metrics: LeafMetrics | None = None,
     ) -> None:
         self._leaf = leaf
         self._method = method
         self._hedging = hedging
+        self._metrics = metrics or LeafMetrics(Meter(), (), ())
         self._log = LeafLog(f"source {leaf.name}" if leaf.is_source else leaf.name)
         self._attempts: set[asyncio.Task[_Answer[Response] | _Fault]] = set()
 
@@ -126,6 +133,7 @@ class LeafCall(Generic[Response]):
         done, _ = await asyncio.wait({first}, timeout=delay_s)
         if done or self._hedging is None or not self._hedging.spend():
             return await first, False
+        self._metrics.hedged(self._leaf.name)
         second = self._start(request, timeout_s - delay_s, is_first=False)
         attempts = {first, second}
         done, waiting = await asyncio.wait(attempts, return_when=asyncio.FIRST_COMPLETED)
@@ -160,6 +168,7 @@ class LeafCall(Generic[Response]):
     ) -> _Answer[Response] | _Fault:
         """Make one call and note how it ended."""
         code, trailing = grpc.StatusCode.CANCELLED, None  # unless we hear otherwise
+        started_s = time.monotonic()
         try:
             call = self._method(request, timeout=timeout_s, metadata=noted.metadata)
             response: Response | None = await call
@@ -177,6 +186,8 @@ class LeafCall(Generic[Response]):
             return self._fault(noted, Failure.UNAVAILABLE, "its channel is closed")
         finally:
             noted.end(code.name, trailing)
+            taken_s = time.monotonic() - started_s
+            self._metrics.ended(self._leaf.name, self._leaf.method, code.name, taken_s)
 
     def _fault(self, noted: OutgoingCall, failure: Failure, text: str) -> _Fault:
         self._note_failure(noted, failure)
