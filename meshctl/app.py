@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "meshctl.status:status",
     "source": "meshctl.source:app",
     "recommend": "meshctl.recommend:recommend",
+    "trace": "meshctl.trace:trace",
     "dynamodb": "meshctl.dynamodb:app",
     "trending": "meshctl.trending:app",
     "doctor": "meshctl.doctor:doctor",

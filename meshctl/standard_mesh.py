@@ -12,6 +12,7 @@ from meshctl.local_mesh import LocalMesh, MeshFacts
 from meshctl.mesh_member import MeshError
 from meshctl.ports import port_fault
 from meshctl.run_file import GATEWAY, STATE_DIRECTORY
+from meshctl.traces.places import TRACE_DIRECTORY, remove_old_traces
 from meshkit.shelf import DEFAULT_HOLD_S
 from services.candidates.config import DEFAULT_TABLE_PREFIX
 
@@ -54,7 +55,8 @@ class MeshSettings:
     With `fault_proxies` the gateways reach every process of a leaf, such as
     ranker-2, through one named fault-ranker-2, which is told what to break by
     `faults/ranker-2.json` in the state directory. `extra_env` adds settings to
-    processes by name, or by their name without its number.
+    processes by name, or by their name without its number. Services write their
+    traces to `trace_directory`; None leaves that to the environment.
     """
 
     bundles: Path
@@ -68,14 +70,20 @@ class MeshSettings:
     state_directory: Path = STATE_DIRECTORY
     dynamodb_endpoint: str | None = None
     fault_proxies: bool = False
+    trace_directory: Path | None = None
     extra_env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def standard_mesh(settings: MeshSettings, *, say: Callable[[str], None]) -> LocalMesh:
-    """Return the mesh, not started; raises MeshError when the gateway's port is taken."""
+    """Return the mesh, not started; raises MeshError when the gateway's port is taken.
+
+    Of the traces of earlier runs the oldest are removed.
+    """
     fault = port_fault(settings.port)
     if fault is not None:
         raise MeshError(f"{fault}; choose another with --port")
+    if settings.trace_directory is not None:
+        remove_old_traces(settings.trace_directory)
     facts = MeshFacts(
         bundles=str(settings.bundles),
         clock=settings.clock,
@@ -221,7 +229,9 @@ def _dynamodb_env(settings: MeshSettings) -> dict[str, str]:
 
 
 def _common(settings: MeshSettings) -> dict[str, str]:
+    traces = settings.trace_directory
     return {
+        **({} if traces is None else {TRACE_DIRECTORY: str(traces.absolute())}),
         "RECMESH_LISTEN": _ANY_PORT,
         "RECMESH_BUNDLES": str(settings.bundles.absolute()),
         "RECMESH_BUNDLE_VERSION": settings.bundle_version or "",

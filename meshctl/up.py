@@ -1,5 +1,6 @@
 """`meshctl up`: the local mesh in the foreground."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from rich.console import Console
 from meshctl.foreground import supervise
 from meshctl.mesh_member import MeshError
 from meshctl.prepare import prepare_dynamodb
+from meshctl.run_file import STATE_DIRECTORY
 from meshctl.standard_mesh import (
     DEFAULT_BUNDLES,
     DEFAULT_CONTROL_FILE,
@@ -20,6 +22,7 @@ from meshctl.standard_mesh import (
     parse_workers,
     standard_mesh,
 )
+from meshctl.traces.places import trace_directory_for
 from meshkit.bundles import BundleError, open_store
 from meshkit.shelf import DEFAULT_HOLD_S
 
@@ -58,7 +61,8 @@ def up(
     Every source, the ranker and the gateway get a process of their own, and so
     does an embedded DynamoDB unless RECMESH_DYNAMODB_ENDPOINT names another.
     They follow the store's pointer: what is promoted is served in a moment.
-    A process that ends is started again at the same address. Logs are in .recmesh/logs.
+    A process that ends is started again at the same address. Logs are in .recmesh/logs,
+    and traces in .recmesh/traces unless OTEL_EXPORTER_OTLP_ENDPOINT names a collector.
     """
     console = Console(stderr=True)
     try:
@@ -72,6 +76,7 @@ def up(
             clock=clock,
             control_file=control_file,
             dynamodb_endpoint=dynamodb_endpoint_from_environment(),
+            trace_directory=trace_directory_for(STATE_DIRECTORY, os.environ),
         )
         mesh = standard_mesh(settings, say=partial(_say, console))
         supervise(mesh, console=console)
