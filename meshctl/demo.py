@@ -1,5 +1,6 @@
 """`meshctl demo`: a synthetic music world, trained, served, asked, and stopped."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,16 +16,18 @@ from meshctl.data import synthesise
 from meshctl.local_mesh import LocalMesh
 from meshctl.mesh_member import MeshError
 from meshctl.prepare import prepare_dynamodb
-from meshctl.run_file import STATE_DIRECTORY
 from meshctl.slate_table import print_slate
 from meshctl.standard_mesh import MeshSettings, standard_mesh
 from meshctl.start_display import StartDisplay
+from meshctl.traces.places import DEMO_DIRECTORY, store_from, trace_directory_for
+from meshctl.traces.show import show_waterfall
+from meshctl.traces.store import TraceStoreError
+from meshctl.traces.trace_name import TraceName, parse_trace_name, recorded_call
 from meshctl.train import DEFAULT_SEED, print_report, train_with_progress
 from pipeline.log_directory import EVENTS_FILE
 from pipeline.synth.settings import SynthSettings
 from recmesh_client import RecommendationClient, RecommendError
 
-DEMO_DIRECTORY = STATE_DIRECTORY / "demo"
 WORLD = SynthSettings(users=2_000, items=3_000, days=60, seed=7)
 PAGE_SIZE = 10
 LIGHT_PLAYS = 8
@@ -41,7 +44,10 @@ class Listener:
 
 
 def demo() -> None:
-    """Make a world, train on it, serve it, ask for four listeners, and stop."""
+    """Make a world, train on it, serve it, ask for four listeners, and stop.
+
+    The last answer's trace is shown too: which process took how long for what.
+    """
     console = Console()
     started_s = time.monotonic()
     log, bundles = DEMO_DIRECTORY / "log", DEMO_DIRECTORY / "bundles"
@@ -55,17 +61,20 @@ def demo() -> None:
         print_report(console, trained)
     try:
         with _serving(bundles, trained.bundle.version, console) as mesh:
-            is_answered = _ask(mesh.address("gateway"), listeners(log), console)
+            last = _ask(mesh.address("gateway"), listeners(log), console)
+            if last is not None:
+                _show_trace(last, console)
     except MeshError as exc:
         console.print(f"error: {exc}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from exc
     console.print(
         f"\n[bold]done[/] in {time.monotonic() - started_s:.0f} s; everything is stopped. Yours to "
         f"go on with:\n  .venv/bin/meshctl up --bundles {bundles}\n"
+        "  .venv/bin/meshctl trace --last\n"
         f"  .venv/bin/meshctl recommend {listeners(log)[0].user_id}   (in another terminal)",
         highlight=False,
     )
-    raise typer.Exit(0 if is_answered else 1)
+    raise typer.Exit(1 if last is None else 0)
 
 
 def listeners(log: Path) -> tuple[Listener, ...]:
@@ -98,6 +107,7 @@ def _serving(bundles: Path, version: str, console: Console) -> Iterator[LocalMes
         port=0,
         state_directory=DEMO_DIRECTORY,
         control_file=DEMO_DIRECTORY / "control.json",
+        trace_directory=trace_directory_for(DEMO_DIRECTORY, os.environ),
     )
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     with standard_mesh(settings, say=say) as mesh:
@@ -111,23 +121,36 @@ def _serving(bundles: Path, version: str, console: Console) -> Iterator[LocalMes
         yield mesh
 
 
-def _ask(gateway: str, asked: tuple[Listener, ...], console: Console) -> bool:
-    """Print a slate for each; return whether every one of them got one."""
+def _ask(gateway: str, asked: tuple[Listener, ...], console: Console) -> TraceName | None:
+    """Print a slate for each; return the last one's trace, None unless every one got a slate."""
     console.rule("asking for recommendations", align="left")
     with RecommendationClient(gateway) as client:
         for listener in asked:
             try:
                 slate = client.recommend(
-                    listener.user_id, page_size=PAGE_SIZE, seed_item_ids=listener.seed_item_ids
+                    listener.user_id,
+                    page_size=PAGE_SIZE,
+                    seed_item_ids=listener.seed_item_ids,
+                    metadata=recorded_call().metadata,
                 )
             except RecommendError as exc:
                 console.print(f"error: {listener.title}: {exc}", markup=False)
-                return False
+                return None
             console.print()
             print_slate(console, listener.title, slate)
             if not slate.items:
-                return False
-    return True
+                return None
+    return parse_trace_name(slate.recommendation_id)
+
+
+def _show_trace(name: TraceName, console: Console) -> None:
+    console.rule("the trace of the last answer", align="left")
+    directory = trace_directory_for(DEMO_DIRECTORY, os.environ)
+    try:
+        show_waterfall(console, store_from(os.environ, directory=directory), name)
+    except (TraceStoreError, ValueError) as exc:
+        # It may be somewhere else: the environment has a say in where traces go.
+        console.print(f"not shown: {exc}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -1,11 +1,10 @@
 """`meshctl recommend`: one slate to look at, or one for each of many users."""
 
 import asyncio
-import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from enum import Enum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -22,7 +21,11 @@ from meshctl.recommend_many import (
     write_slates,
 )
 from meshctl.run_file import STATE_DIRECTORY, RunFileError, read_run
-from meshctl.slate_table import print_slate
+from meshctl.traced_answer import print_answer, print_json
+from meshctl.traces.places import store_from
+from meshctl.traces.show import show_waterfall
+from meshctl.traces.store import TraceStore, TraceStoreError
+from meshctl.traces.trace_name import RecordedCall, TraceName, recorded_call
 from recmesh_client import AsyncRecommendationClient, Recommendation, RecommendError
 
 MAX_COUNT = 200  # the contract's limit of a page
@@ -56,6 +59,10 @@ AddressOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TraceOption = Annotated[
+    bool,
+    typer.Option("--trace", help="Show the answer's trace too; see `meshctl trace --help`."),
+]
 JsonlOption = Annotated[
     Path | None,
     typer.Option(help="With --users: the file to write, one object a line in the users' order."),
@@ -87,15 +94,17 @@ def recommend(  # noqa: PLR0913  one argument for each option of the command
     address: AddressOption = None,
     as_json: JsonOption = False,
     jsonl: JsonlOption = None,
+    trace: TraceOption = False,
 ) -> None:
     """Ask the mesh what to recommend to a user, or to every user of a file.
 
+    A single call asks to be traced: `meshctl trace RECOMMENDATION_ID` shows it later.
     With --users, a call that the mesh sheds is made again after the time that it
     asks for, several times, and any other that fails once more. Users whose calls
     still fail are left out of the file, counted, and make the exit status 1.
     """
     _check_who(user, is_anonymous=anonymous, users=users)
-    _check_output(users, jsonl, as_json=as_json)
+    _check_output(users, jsonl, as_json=as_json, is_traced=trace)
     wanted = Wanted(
         targets=_targets(address),
         count=count,
@@ -108,8 +117,8 @@ def recommend(  # noqa: PLR0913  one argument for each option of the command
         if users is not None and jsonl is not None:
             _recommend_to_many(_read_users(users), wanted, jsonl)
         else:
-            _recommend_to_one(user or "", wanted, as_json=as_json)
-    except RecommendError as exc:
+            _recommend_to_one(user or "", wanted, as_json=as_json, is_traced=trace)
+    except (RecommendError, TraceStoreError) as exc:
         _exit_with(str(exc))
 
 
@@ -118,32 +127,44 @@ def _check_who(user: str | None, *, is_anonymous: bool, users: Path | None) -> N
         raise typer.BadParameter("name one of USER, --anonymous and --users FILE")
 
 
-def _check_output(users: Path | None, jsonl: Path | None, *, as_json: bool) -> None:
+def _check_output(
+    users: Path | None, jsonl: Path | None, *, as_json: bool, is_traced: bool
+) -> None:
     if (users is None) != (jsonl is None):
         raise typer.BadParameter("--users FILE and --jsonl OUT belong together")
     if jsonl is None:
         return
     if as_json:
         raise typer.BadParameter("--json is for one user; --users writes JSON Lines to --jsonl")
+    if is_traced:
+        raise typer.BadParameter("--trace is for one user")
     if not jsonl.parent.is_dir():
         raise typer.BadParameter(f"--jsonl: there is no directory {jsonl.parent}")
     if jsonl.exists() and not jsonl.is_file():
         raise typer.BadParameter(f"--jsonl: {jsonl} is not a regular file")
 
 
-def _recommend_to_one(user_id: str, wanted: Wanted, *, as_json: bool) -> None:
-    recommendation = asyncio.run(_ask_for_one(user_id, wanted))
+def _recommend_to_one(user_id: str, wanted: Wanted, *, as_json: bool, is_traced: bool) -> None:
+    store = _trace_store() if is_traced else None
+    call = recorded_call()
+    try:
+        recommendation = asyncio.run(_ask_for_one(user_id, wanted, call))
+    except RecommendError as exc:
+        _say(f"error: {exc}")
+        if store is not None:
+            show_waterfall(Console(stderr=True), store, TraceName(call.trace_id))
+        raise typer.Exit(1) from exc
     if as_json:
-        typer.echo(json.dumps(asdict(recommendation), indent=2, default=_json_value))
+        print_json(recommendation, store)
     else:
-        who = f"user {user_id}" if user_id else "an anonymous user"
-        print_slate(Console(), f"Recommended to {who}", recommendation)
+        print_answer(f"user {user_id}" if user_id else "an anonymous user", recommendation, store)
 
 
-def _json_value(value: object) -> str:
-    if isinstance(value, Enum):
-        return value.name
-    raise TypeError(f"no JSON for {value!r}")
+def _trace_store() -> TraceStore:
+    try:
+        return store_from(os.environ)
+    except ValueError as exc:
+        raise typer.BadParameter(f"--trace: {exc}") from exc
 
 
 def _recommend_to_many(listed: UserList, wanted: Wanted, out: Path) -> None:
@@ -191,10 +212,10 @@ def _exit_on_failures(outcomes: Mapping[str, Outcome], out: Path) -> None:
     )
 
 
-async def _ask_for_one(user_id: str, wanted: Wanted) -> Recommendation:
+async def _ask_for_one(user_id: str, wanted: Wanted, call: RecordedCall) -> Recommendation:
     async with _client(wanted) as client:
         await client.wait_until_ready(READY_TIMEOUT_S)
-        return await _ask(client, user_id, wanted)
+        return await _ask(client, user_id, wanted, call.metadata)
 
 
 async def _ask_for_many(user_ids: Sequence[str], wanted: Wanted) -> Mapping[str, Outcome]:
@@ -213,7 +234,12 @@ def _client(wanted: Wanted) -> AsyncRecommendationClient:
         raise typer.BadParameter(f"--address: {exc}") from exc
 
 
-async def _ask(client: AsyncRecommendationClient, user_id: str, wanted: Wanted) -> Recommendation:
+async def _ask(
+    client: AsyncRecommendationClient,
+    user_id: str,
+    wanted: Wanted,
+    metadata: Sequence[tuple[str, str]] = (),
+) -> Recommendation:
     return await client.recommend(
         user_id,
         page_size=wanted.count,
@@ -221,6 +247,7 @@ async def _ask(client: AsyncRecommendationClient, user_id: str, wanted: Wanted) 
         market=wanted.market,
         seed_item_ids=wanted.seed_item_ids,
         exclude_item_ids=wanted.exclude_item_ids,
+        metadata=metadata,
     )
 
 
