@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
+from meshkit.arrivals import TARGET_S, Arrivals
 from meshkit.concurrency import AdaptiveLimit
 from meshkit.errors import DEFAULT_RETRY_AFTER_S, Overloaded
 
@@ -37,6 +38,8 @@ class Admission:
 
     def __init__(self, limit: AdaptiveLimit | None = None) -> None:
         self._limit = limit or AdaptiveLimit()
+        self._arrivals = Arrivals()
+        self._waited_s = 0.0
         self._in_flight = 0
         self._shed = 0
         self._turns: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
@@ -61,19 +64,26 @@ class Admission:
         """How many calls have been refused so far."""
         return self._shed
 
-    async def enter(self, remaining_s: float | None) -> None:
+    async def enter(self, remaining_s: float | None, peer: str = "") -> None:
         """Take a place; `remaining_s` is what the caller has left, None without a deadline.
 
-        Raises Overloaded when there is none, for a patient call none in time.
+        Raises Overloaded when there is none, for a patient call none in time, and for a hurried
+        one also when it waited too long, as most did, before it was seen.
         """
         if remaining_s is None or remaining_s < PATIENT_S:
-            if self._in_flight >= self.limit:
+            if self._in_flight >= self.limit or self._came_late(remaining_s, peer):
                 raise self._refusal()
             self._in_flight += 1
-        elif self._has_patient_place():  # nobody waits then
+        elif self._has_patient_place() and not self._turns:
             self._in_flight += 1
         else:
             await self._wait(min(remaining_s * WAIT_SHARE, MAX_WAIT_S))
+
+    def _came_late(self, remaining_s: float | None, peer: str) -> bool:
+        if remaining_s is None:
+            return False
+        self._waited_s = self._arrivals.wait_s(peer, remaining_s)
+        return self._waited_s > TARGET_S and self._arrivals.are_queued
 
     def leave(self) -> None:
         """Give a place back."""
@@ -81,12 +91,12 @@ class Admission:
         self._call_next()
 
     @asynccontextmanager
-    async def place(self, remaining_s: float | None) -> AsyncIterator[None]:
+    async def place(self, remaining_s: float | None, peer: str = "") -> AsyncIterator[None]:
         """Hold a place while the block runs, and as long as what it gave to `keep_until`.
 
         Raises Overloaded, see `enter`.
         """
-        await self.enter(remaining_s)
+        await self.enter(remaining_s, peer)
         place = _Place(self.leave)
         outside = _PLACE.set(place)
         try:
@@ -109,7 +119,7 @@ class Admission:
 
         Such a wait tells of another server's trouble, and would shut callers out for it.
         """
-        self._limit.observe(latency_s, self._in_flight)
+        self._limit.observe(latency_s, self._in_flight, self._waited_s)
         self._call_next()
 
     def quality(self) -> float:

@@ -30,7 +30,7 @@ class LimitRules:
 
     initial: int = 32
     """Calls allowed at the start."""
-    minimum: int = 8
+    minimum: int = 4
     """Calls always allowed: fewer would leave a server idle that waits for others."""
     maximum: int = 256
     """Calls allowed at most: what each holds in memory is bounded."""
@@ -48,6 +48,8 @@ class LimitRules:
     """Factor by which a window at most raises the baseline: fourfold takes 7 s."""
     smoothing: float = 0.5
     """Share of a new limit that one window applies."""
+    queued_s: float = 0.010
+    """Wait of calls before they are seen beyond which the server is behind: a busy core's noise."""
 
 
 DEFAULT_RULES = LimitRules()
@@ -68,6 +70,7 @@ class AdaptiveLimit:
         self._baseline_s = math.inf
         self._current_s: float | None = None
         self._samples_s: list[float] = []
+        self._queued_s: list[float] = []
         self._most_in_flight = 0
         self._opened_at_s = monotonic()
 
@@ -81,9 +84,13 @@ class AdaptiveLimit:
         """Median latency of the last window in seconds, None before the first."""
         return self._current_s
 
-    def observe(self, latency_s: float, in_flight: int) -> None:
-        """Take the latency of one call, and how many were in flight with it as it ended."""
-        self._samples_s.append(latency_s)
+    def observe(self, latency_s: float, in_flight: int, queued_s: float = 0.0) -> None:
+        """Take the latency of one call, and how many were in flight with it as it ended.
+
+        `queued_s` is how long calls wait now before they are seen; their callers wait for both.
+        """
+        self._samples_s.append(latency_s + queued_s)
+        self._queued_s.append(queued_s)
         self._most_in_flight = max(self._most_in_flight, in_flight)
         now_s = self._monotonic()
         is_long_enough = now_s - self._opened_at_s >= self._rules.window_s
@@ -93,24 +100,29 @@ class AdaptiveLimit:
 
     def _close_window(self) -> None:
         current_s = median(self._samples_s)
+        is_behind = median(self._queued_s) > self._rules.queued_s
         most_in_flight = self._most_in_flight
         self._samples_s.clear()
+        self._queued_s.clear()
         self._most_in_flight = 0
         self._current_s = current_s
-        self._baseline_s = self._next_baseline_s(current_s, most_in_flight)
-        self._limit = self._next_limit(current_s, most_in_flight)
+        self._baseline_s = self._next_baseline_s(current_s, most_in_flight, is_behind)
+        self._limit = self._next_limit(current_s, most_in_flight, is_behind)
 
-    def _next_baseline_s(self, current_s: float, most_in_flight: int) -> float:
-        if most_in_flight <= self._rules.uncontended:
+    def _next_baseline_s(self, current_s: float, most_in_flight: int, is_behind: bool) -> float:
+        if most_in_flight <= self._rules.uncontended and not is_behind:
             return current_s
         return min(current_s, self._baseline_s * self._rules.drift)
 
-    def _next_limit(self, current_s: float, most_in_flight: int) -> float:
+    def _next_limit(self, current_s: float, most_in_flight: int, is_behind: bool) -> float:
         rules = self._rules
-        if most_in_flight < self._limit / 2:
+        if most_in_flight < self._limit / 2 and not is_behind:
             return self._limit
+        # A server that is behind gets through no more than it works on, whatever the limit.
+        working_on = min(self._limit, most_in_flight) if is_behind else self._limit
         target_s = min(rules.tolerance * self._baseline_s, rules.target_s)
         gradient = 1.0 if current_s <= target_s else max(target_s / current_s, LOWEST_GRADIENT)
-        aimed_at = self._limit * gradient + math.sqrt(self._limit)
-        smoothed = self._limit + rules.smoothing * (aimed_at - self._limit)
+        aimed_at = working_on * gradient + math.sqrt(working_on)
+        share = 1.0 if is_behind else rules.smoothing
+        smoothed = self._limit + share * (aimed_at - self._limit)
         return min(max(smoothed, rules.minimum), rules.maximum)

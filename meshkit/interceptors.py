@@ -24,7 +24,11 @@ from meshkit.recorder import Recorder
 from meshkit.served_call import CallGate, Calls, Handler
 
 # StatusService says why nothing is served yet, so it must answer before calls are let in.
-_UNTOUCHED = ("/grpc.health.", "/grpc.reflection.", "/recmesh.common.v1.StatusService/")
+_UNTOUCHED = (
+    "/grpc.health.",
+    "/grpc.reflection.",
+    "/recmesh.common.v1.StatusService/",
+)
 
 _AioContext: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -131,7 +135,7 @@ class AioServerInterceptor(grpc.aio.ServerInterceptor):
     def _place(self, context: _AioContext) -> AbstractAsyncContextManager[None]:
         if self._admission is None:
             return nullcontext()
-        return self._admission.place(context.time_remaining())
+        return self._admission.place(context.time_remaining(), context.peer())
 
 
 def _ends_task(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshkit.admission import LEAST_QUALITY, WAITING_PER_PLACE, Admission, CallPool
+from meshkit.arrivals import PROMPT, RECENT
 from meshkit.concurrency import AdaptiveLimit, LimitRules
 from meshkit.errors import DEFAULT_RETRY_AFTER_S, Overloaded
 
@@ -56,6 +57,25 @@ def test_hurried_calls_take_every_place_and_are_then_refused_at_once(
             places.enter(remaining_s).send(None)  # without giving the loop a turn
 
         assert (places.in_flight, places.shed, places.waiting) == (PLACES, 1, 0)
+
+    run(check())
+
+
+def test_hurried_calls_that_all_waited_too_long_are_refused_though_there_are_places() -> None:
+    async def check() -> None:
+        places = admission(4 * RECENT)
+        for _ in range(RECENT):
+            await places.enter(HURRIED_S, "peer")
+        refused = 0
+        for _ in range(RECENT):
+            try:
+                await places.enter(HURRIED_S / 2, "peer")
+            except Overloaded:
+                refused += 1
+
+        assert refused == PROMPT + 1  # from when all but so many of the recent ones had waited
+        await places.enter(HURRIED_S, "peer")  # this one came at once
+        await places.enter(PATIENT_S, "peer")  # this one has time
 
     run(check())
 

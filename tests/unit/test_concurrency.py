@@ -216,3 +216,31 @@ def test_a_short_time_changes_nothing() -> None:
 
     assert limit.latency_s is None
     assert limit.limit == DEFAULT_RULES.initial
+
+
+@pytest.mark.parametrize("in_flight", [1, 5])
+def test_a_server_that_sees_its_calls_late_lets_in_no_more_than_it_works_on(in_flight: int) -> None:
+    clock = [0.0]
+    limit = AdaptiveLimit(monotonic=lambda: clock[0])
+    for _ in range(4):
+        for _ in range(DEFAULT_RULES.window_samples):
+            limit.observe(0.010, in_flight, queued_s=0.150)
+            clock[0] += DEFAULT_RULES.window_s / 5
+
+    assert limit.limit <= max(DEFAULT_RULES.minimum, in_flight)
+
+
+def test_a_latency_that_includes_a_wait_is_no_latency_without_contention() -> None:
+    clock = [0.0]
+    limit = AdaptiveLimit(monotonic=lambda: clock[0])
+
+    def windows(count: int, latency_s: float, in_flight: int, queued_s: float) -> None:
+        for _ in range(count * DEFAULT_RULES.window_samples):
+            limit.observe(latency_s, in_flight, queued_s)
+            clock[0] += DEFAULT_RULES.window_s / 5
+
+    windows(4, 0.010, 1, 0.0)
+    windows(4, 0.010, 1, 0.150)
+    windows(20, 0.010, 40, 0.0)
+
+    assert limit.limit > DEFAULT_RULES.initial
