@@ -35,9 +35,8 @@ WORKDIR /app
 COPY gen gen
 COPY meshkit meshkit
 COPY signals signals
-COPY services/__init__.py services/status.py services/
-COPY services/gateway services/gateway
-RUN python -m compileall -q .
+COPY services services
+RUN rm -rf services/candidates services/ranker && python -m compileall -q .
 
 # The leaves verify a bundle before they open it, with the code of every part that reads one.
 FROM build AS code-leaf
