@@ -17,6 +17,7 @@ SPAN = {
     "spanID": "c1",
     "operationName": "score",
     "references": [
+        {"refType": "CHILD_OF", "traceID": "cd" * 16, "spanID": "d2"},
         {"refType": "CHILD_OF", "traceID": TRACE.lstrip("0"), "spanID": "a1"},
         {"refType": "FOLLOWS_FROM", "traceID": "ab" * 16, "spanID": "d1"},
     ],
@@ -60,7 +61,7 @@ def test_a_span_is_read_as_from_otlp() -> None:
     assert (found.status, found.status_message) == ("error", "broken")
     assert found.attributes == {"recmesh.rows": 500}
     assert [event.name for event in found.events] == ["loaded"]
-    assert found.links == ("ab" * 16,)
+    assert found.links == ("cd" * 16, "ab" * 16)
 
 
 def test_spans_without_ids_are_left_out_and_odd_fields_ignored() -> None:

@@ -144,7 +144,7 @@ def test_the_directory_that_processes_write_to_is_read(tmp_path: Path) -> None:
     assert len(store.spans(TRACE)) == 6
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:16686", "file:///etc/passwd", "http://", "jaeger"])
+@pytest.mark.parametrize("url", ["127.0.0.1:16686", "file://host/etc/passwd", "http://", "jaeger"])
 def test_what_is_no_url_of_jaeger_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"is no URL of Jaeger, such as http://127.0.0.1:16686"):
         store_from({}, jaeger=url)

@@ -94,6 +94,13 @@ def test_of_several_answers_in_a_trace_one_can_be_shown_alone() -> None:
     assert trace.missing == ()
 
 
+def test_a_part_below_any_span_does_not_miss_what_is_above_it() -> None:
+    trace = tree(answer(), below="00000000000000b1")
+
+    assert outline(trace) == ["b1", "  b2"]
+    assert trace.missing == ()
+
+
 def test_all_is_shown_when_the_span_asked_for_is_not_there() -> None:
     assert len(tree(answer(), below="00000000000000f9").spans) == 6
 

@@ -277,6 +277,7 @@ def test_a_bar_covers_its_share_of_the_axis() -> None:
 
     assert axis.bar(timed(25, 50), 8) == "  ██    "
     assert axis.bar(timed(0, 100), 8) == "████████"
+    assert axis.bar(timed(50, 25), 8) == "  ██    "
     assert axis.bar(timed(100, 100), 8) == "       █"
     assert axis.bar(timed(-9, -1), 8) == "<       "
     assert axis.bar(timed(101, 102), 8) == "       >"
