@@ -11,7 +11,7 @@ from typing import Any
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
 from meshkit import semconv
-from meshkit.notes import Event, Note
+from meshkit.notes import Event, Note, Value
 from meshkit.recording import Recording
 
 # Trailing metadata holds 8 KiB by default and fails the call beyond; an error may take 5.7 of it.
@@ -20,6 +20,10 @@ MAX_STAGES = 16
 MAX_LINKS = 4
 
 _NS_PER_US = 1_000
+_MAX_US = 3_600_000_000  # no call takes an hour
+_MAX_SPAN_ID = 2**64 - 1
+_MAX_TRACE_ID = 2**128 - 1
+_MAX_INT = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,42 +76,57 @@ def _stage_as_json(note: Note, start_ns: int) -> tuple[str, int, int, dict[str, 
 
 def read(written: bytes) -> LeafNotes | None:
     """Return what `write` wrote; None for what it cannot have written."""
+    if len(written) > MAX_BYTES:
+        return None
     try:
         return _from_json(json.loads(written))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
 def _from_json(said: dict[str, Any]) -> LeafNotes:
-    own = Note("", SpanKind.SERVER, int(said["id"]), 0, 0, int(said["us"]) * _NS_PER_US)
+    span_id, end_ns = _number(said["id"], _MAX_SPAN_ID), _number(said["us"], _MAX_US) * _NS_PER_US
+    own = Note("", SpanKind.SERVER, span_id, 0, 0, end_ns)
     own.attributes = _attributes(said["a"])
     own.name = str(own.attributes.get(semconv.RPC_METHOD, ""))
     own.is_error = bool(said["e"])
     own.events = [
-        Event(semconv.EXCEPTION, own.end_ns, {semconv.EXCEPTION_TYPE: str(kind)})
-        for kind in said["x"]
+        Event(semconv.EXCEPTION, end_ns, {semconv.EXCEPTION_TYPE: str(kind)}) for kind in said["x"]
     ]
-    own.links = [_link(int(trace_id), int(span_id)) for trace_id, span_id in said["l"]]
+    own.links = [_link(trace_id, span_id) for trace_id, span_id in said["l"]]
     stages = [_stage(stage, own.span_id) for stage in said["t"]]
     return LeafNotes(Origin(str(said["s"]), str(said["i"])), own, stages)
 
 
 def _stage(said: list[Any], parent_id: int) -> Note:
     name, offset_us, duration_us, *rest = said
-    start_ns = int(offset_us) * _NS_PER_US
+    start_ns = _number(offset_us, _MAX_US) * _NS_PER_US
     note = Note(str(name), SpanKind.INTERNAL, 0, parent_id, start_ns)
-    note.end_ns = start_ns + int(duration_us) * _NS_PER_US
+    note.end_ns = start_ns + _number(duration_us, _MAX_US) * _NS_PER_US
     note.attributes = _attributes(rest[0]) if rest else {}
     return note
 
 
-def _attributes(said: dict[str, Any]) -> dict[str, Any]:
-    return {
-        str(name): tuple(map(str, value)) if isinstance(value, list) else value
-        for name, value in said.items()
-        if isinstance(value, str | bool | int | float | list)
-    }
+def _attributes(said: dict[str, Any]) -> dict[str, Value]:
+    return {name: _value(value) for name, value in said.items()}
 
 
-def _link(trace_id: int, span_id: int) -> SpanContext:
-    return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(1))
+def _value(said: Any) -> Value:
+    if isinstance(said, list):
+        return tuple(str(part) for part in said)
+    if isinstance(said, int) and abs(said) > _MAX_INT:
+        raise ValueError("an integer that no span can hold")
+    if isinstance(said, str | bool | int | float):
+        return said
+    raise TypeError("a value that no span can hold")
+
+
+def _link(trace_id: Any, span_id: Any) -> SpanContext:
+    trace_number, span_number = _number(trace_id, _MAX_TRACE_ID), _number(span_id, _MAX_SPAN_ID)
+    return SpanContext(trace_number, span_number, is_remote=True, trace_flags=TraceFlags(1))
+
+
+def _number(said: Any, at_most: int) -> int:
+    if not isinstance(said, int) or not 0 <= said <= at_most:
+        raise ValueError("a number out of range")
+    return said

@@ -1,6 +1,6 @@
 """From the notes of a kept trace to spans as the SDK's exporters take them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from opentelemetry.sdk.resources import (
@@ -75,7 +75,7 @@ class _Trace:
         if parent is None and note.parent_id:
             parent = self._context(note.parent_id)
         return ReadableSpan(
-            note.name,
+            _text(note.name),
             self._context(note.span_id),
             parent,
             resource,
@@ -116,11 +116,12 @@ def _bounded(attributes: Mapping[str, Value]) -> dict[str, Value]:
 
 def _bounded_value(value: Value) -> Value:
     if isinstance(value, str):
-        return value[:MAX_TEXT_CHARACTERS]
+        return _text(value)
     if isinstance(value, tuple):
-        return _bounded_parts(value)
+        return tuple(_text(part) for part in value[:MAX_PARTS])
     return value
 
 
-def _bounded_parts(parts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(part[:MAX_TEXT_CHARACTERS] for part in list(parts)[:MAX_PARTS])
+def _text(text: str) -> str:
+    """Return a text that an exporter takes: others would fall with one that it does not."""
+    return text[:MAX_TEXT_CHARACTERS].encode("utf-8", "replace").decode()
