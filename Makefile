@@ -10,9 +10,9 @@ PROTOS_VENV := .venv-protos
 # Into a terminal pip shows its progress; into a file it would only fill it.
 PIP_INSTALL := -m pip install --disable-pip-version-check $(shell test -t 2 || echo --quiet)
 PROTO_FILES = $(shell find protos -name '*.proto' | sort)
-CODE := services signals meshkit pipeline meshctl recmesh_client tests
+CODE := services signals meshkit pipeline meshctl recmesh_client deploy tests
 
-.PHONY: help setup demo test drill check format format-check lint typecheck protos protos-check lock clean
+.PHONY: help setup demo test drill compose-test compose-smoke check format format-check lint typecheck protos protos-check lock clean
 
 help: ## List these targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,8 +33,15 @@ demo: setup ## Train on a synthetic music world, serve it, ask it, stop it.
 test: setup ## Run the tests.
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
-drill: setup ## Promote, roll back and break bundles under load, full size (about 5 minutes).
+drill: setup ## Break a mesh on purpose, and bundles under load, full size (about 30 minutes).
+	@$(BIN)/meshctl drill
 	@RECMESH_DRILL=full $(BIN)/python -m pytest -s -o timeout=560 tests/e2e/test_rollout_drill.py
+
+compose-test: setup ## Run the containers' core profile under podman, break it, see it mend.
+	@deploy/compose/test.sh
+
+compose-smoke: setup ## Check the whole stack of `docker compose up`.
+	@$(BIN)/python -m deploy.compose.smoke
 
 check: format-check lint typecheck protos-check test ## What CI runs: all of the below, tests last.
 
@@ -45,14 +52,15 @@ format: setup ## Format the code.
 format-check: setup
 	@$(BIN)/ruff format --check $(CODE)
 
-lint: setup ## Lint code, import rules, protos, and their compatibility with the last release.
+lint: setup ## Lint code, import rules, protos and their compatibility, Dockerfile, compose, manifests.
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/lint-imports
 	@$(BIN)/buf lint
 	@$(BIN)/buf breaking --against protos/released.binpb
+	@$(BIN)/python deploy/lint.py
 
 typecheck: setup ## mypy --strict.
-	@$(BIN)/mypy services signals meshkit pipeline meshctl recmesh_client tests
+	@$(BIN)/mypy $(CODE)
 
 $(PROTOS_VENV)/.installed: requirements/protos.lock
 	@test -x $(PROTOS_VENV)/bin/python || $(PYTHON) -m venv $(PROTOS_VENV)

@@ -20,6 +20,8 @@ CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),  # the default waits 20 s for a connection attempt
     ("grpc.max_reconnect_backoff_ms", 1000),  # a restarted server is used again within about 1 s
+    # A name is looked up again when a server leaves; by default 30 s pass between two looks.
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),  # equal channels would share one connection
     # The connections of a stopped process stay up, as do those through a black hole: only pings
     # tell. With these, calls to a stopped lone server fail at once after 1 to 2 s.

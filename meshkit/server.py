@@ -43,6 +43,7 @@ DEFAULT_LISTEN = "127.0.0.1:0"  # never reachable from outside unless asked
 DEFAULT_MAX_WORKERS = 4  # a call is native code that holds a core; more threads only queue
 DEFAULT_MAX_WAITING = 64  # a full queue of millisecond calls empties within a page's deadline
 DEFAULT_DRAIN_S = 5.0  # as long as a patient caller waits
+DEFAULT_MAX_CONNECTION_AGE_S = 300.0  # gRPC itself varies it by a tenth, so not all end at once
 DEFAULT_SETTLE_S = 0.25  # clients hear NOT_SERVING within milliseconds
 LEAVE_S = 3.0  # for `on_stop` and the interpreter's own end
 # gRPC's own limit refuses without a word of when to try again, and on aio counts health watchers:
@@ -73,7 +74,9 @@ class ServerSettings:
     `address_file` gets the bound `host:port` once the server is SERVING. `max_workers` is the
     number of threads of a sync server and `max_waiting` how many calls may wait for one, further
     ones are refused; aio uses neither. A server that is told to stop says so for `settle_s`, then
-    takes no new calls, and gives the running ones `drain_s` to end.
+    takes no new calls, and gives the running ones `drain_s` to end. A connection ends by itself
+    after about `max_connection_age_s`, when its calls have ended, so that who balances over a name
+    looks it up again and finds servers that are new.
     """
 
     listen: str = setting(
@@ -85,6 +88,9 @@ class ServerSettings:
     max_waiting: int = setting(default=DEFAULT_MAX_WAITING, at_least=1, at_most=10_000)
     settle_s: float = setting(default=DEFAULT_SETTLE_S, at_least=0, at_most=60)
     drain_s: float = setting(default=DEFAULT_DRAIN_S, at_least=0, at_most=600)
+    max_connection_age_s: float = setting(
+        default=DEFAULT_MAX_CONNECTION_AGE_S, at_least=1, at_most=86_400
+    )
 
 
 class Health:
@@ -125,7 +131,7 @@ def serve_sync(
         server = grpc.server(
             pool,
             interceptors=[SyncServerInterceptor(gate, pool=pool)],
-            options=SERVER_OPTIONS,
+            options=_options_of(settings),
             maximum_concurrent_rpcs=pool.room + MAX_REFUSALS_SYNC,
         )
         address = _bind(server, settings)
@@ -177,7 +183,7 @@ def serve_aio(
             leaving.push_async_callback(on_stop or _nothing_async)
             server = grpc.aio.server(
                 interceptors=[AioServerInterceptor(gate, admission=admission)],
-                options=SERVER_OPTIONS,
+                options=_options_of(settings),
                 maximum_concurrent_rpcs=MAX_OPEN_CALLS_AIO,
             )
             address = _bind(server, settings)
@@ -287,6 +293,11 @@ class _HealthApart(grpc_health.HealthServicer):  # type: ignore[misc]  # its bas
                 self._pool.submit(forget)
 
         return forget_elsewhere
+
+
+def _options_of(settings: ServerSettings) -> tuple[tuple[str, int], ...]:
+    age_ms = int(settings.max_connection_age_s * 1000)
+    return (*SERVER_OPTIONS, ("grpc.max_connection_age_ms", age_ms))
 
 
 def _bind(server: grpc.Server | grpc.aio.Server, settings: ServerSettings) -> str:
