@@ -21,7 +21,8 @@ from meshkit.notes import Note, Value
 from meshkit.recording import Recording, new_id
 
 MAX_TEXT_CHARACTERS = 256
-"""Of an attribute's value; errors have limits of their own."""
+"""Of an attribute's value."""
+MAX_ERROR_CHARACTERS = 4096
 MAX_PARTS = 32
 """Values of one attribute."""
 
@@ -83,7 +84,7 @@ class _Trace:
             self._events(note),
             [Link(context) for context in note.links],
             note.kind,
-            status=Status(StatusCode.ERROR, note.error_text) if note.is_error else _UNSET,
+            status=_status(note),
             start_time=note.start_ns + self._epoch_ns,
             end_time=note.end_ns + self._epoch_ns,
             instrumentation_scope=_SCOPE,
@@ -122,6 +123,13 @@ def _bounded_value(value: Value) -> Value:
     return value
 
 
-def _text(text: str) -> str:
+def _status(note: Note) -> Status:
+    if not note.is_error:
+        return _UNSET
+    text = note.error_text
+    return Status(StatusCode.ERROR, None if text is None else _text(text, MAX_ERROR_CHARACTERS))
+
+
+def _text(text: str, limit: int = MAX_TEXT_CHARACTERS) -> str:
     """Return a text that an exporter takes: others would fall with one that it does not."""
-    return text[:MAX_TEXT_CHARACTERS].encode("utf-8", "replace").decode()
+    return text[:limit].encode("utf-8", "replace").decode()

@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 
+from meshkit import telemetry
 from meshkit.admission import Admission
 from meshkit.concurrency import AdaptiveLimit, LimitRules
 from meshkit.config import explained_exit, read_environment
@@ -102,6 +103,14 @@ def admission() -> Admission | None:
 def main() -> None:
     settings = read_environment(ServerSettings, os.environ)
     setup_logs("echo")
+    telemetry.setup("echo", str(os.getpid()))
+    try:
+        serve(settings)
+    finally:
+        telemetry.shutdown()
+
+
+def serve(settings: ServerSettings) -> None:
     names = (SERVICE,)
     if sys.argv[1] == "sync":
         serve_sync(settings, register, service_names=names, warm=warm, on_stop=leave_note)

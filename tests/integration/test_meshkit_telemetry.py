@@ -1,15 +1,24 @@
 """Spans leave the process over OTLP, and a collector that is gone holds nothing up."""
 
+import json
 import os
+import re
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
-from tests.integration.meshkit_children import DEADLINE_S, ROOT, free_port
+from tests.integration.meshkit_children import DEADLINE_S, ROOT, child, free_port
+from tests.integration.meshkit_echo import ECHO
 
 PROGRAM = """
 from meshkit import telemetry
@@ -62,11 +71,85 @@ def test_spans_are_exported_with_the_names_of_their_process() -> None:
     assert (names["service.name"], names["service.instance.id"]) == ("echo", "echo-1")
 
 
-def test_a_collector_that_is_gone_does_not_hold_up_the_end_of_the_process() -> None:
-    trace_id = trace_id_of_run(
-        0.1,
-        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"http://127.0.0.1:{free_port()}",
-        OTEL_EXPORTER_OTLP_TIMEOUT="600",
-    )
+def test_without_a_collector_traces_are_written_to_files(tmp_path: Path) -> None:
+    trace_id = trace_id_of_run(DEADLINE_S, RECMESH_TRACE_DIR=str(tmp_path / "traces"))
 
-    assert set(trace_id) != {"0"}
+    (file,) = (tmp_path / "traces").iterdir()
+    (sent,) = json.loads(file.read_text())["resourceSpans"]
+    (span,) = sent["scopeSpans"][0]["spans"]
+    assert re.fullmatch(r"echo-\d+\.jsonl", file.name)
+    assert (span["name"], span["traceId"]) == ("work", trace_id)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "argument", "exported"),
+    [("always_off", "", 0), ("always_on", "", 1), ("parentbased_traceidratio", "0", 0)],
+)
+def test_the_standard_sampler_variables_work(
+    sampler: str, argument: str, exported: int, tmp_path: Path
+) -> None:
+    settings = {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": argument}
+
+    trace_id_of_run(DEADLINE_S, RECMESH_TRACE_DIR=str(tmp_path), **settings)
+
+    assert len(list(tmp_path.iterdir())) == exported
+
+
+@contextmanager
+def gone() -> Iterator[str]:
+    """Nobody listens where the collector should be."""
+    yield f"http://127.0.0.1:{free_port()}"
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """A port that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@contextmanager
+def stuck() -> Iterator[str]:
+    """A collector that takes spans and never says so."""
+    release = threading.Event()
+
+    class Stuck(Collector):
+        def Export(self, request: Any, context: Any) -> Any:  # noqa: N802  gRPC's own name
+            release.wait()
+            return super().Export(request, context)
+
+    with ThreadPoolExecutor(4) as pool:
+        server = grpc.server(pool)
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Stuck(), server)  # type: ignore[no-untyped-call]  # generated without types
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            release.set()
+            server.stop(0).wait()
+
+
+@pytest.mark.parametrize("kind", ["sync", "aio"])
+@pytest.mark.parametrize("collector", [gone, silent, stuck])
+def test_a_collector_in_trouble_fails_no_call_and_holds_up_no_end(
+    collector: Callable[[], AbstractContextManager[str]], kind: str, tmp_path: Path
+) -> None:
+    with collector() as endpoint:
+        settings = {
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint,
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "600",  # so long would an end wait that had no limit
+            "OTEL_BSP_SCHEDULE_DELAY": "10",
+            "OTEL_BSP_MAX_QUEUE_SIZE": "20",
+            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "10",
+        }
+        with child(tmp_path, kind, **settings) as server:
+            server.wait_until_serving()
+            with grpc.insecure_channel(server.address) as channel:
+                echo: Any = channel.unary_unary(ECHO)
+                answers = {echo(b"question", timeout=DEADLINE_S) for _ in range(100)}
+            server.process.terminate()
+            status = server.exit_status()
+
+    assert answers == {b"a:question"}
+    assert status == 0, server.errors.read_text()

@@ -13,6 +13,7 @@ from opentelemetry.trace import SpanContext
 
 from meshkit import recording, telemetry
 from meshkit.metrics import Meter
+from meshkit.recorder import Recorder
 from services import attributes
 from services.candidates.adapters.trending_metrics import TrendingMetrics
 from services.candidates.domain.trending import (
@@ -65,6 +66,7 @@ class TrendingRefresher:
         first_backoff_s: float = FIRST_BACKOFF_S,
         elapsed_s: Callable[[], float] = time.monotonic,
         metrics: TrendingMetrics | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._store = store
         self._now_s = now_s
@@ -72,8 +74,8 @@ class TrendingRefresher:
         self._refresh_s = refresh_s
         self._first_backoff_s = first_backoff_s
         self._metrics = metrics or TrendingMetrics(Meter())
-        self._snapshot = NO_SNAPSHOT
-        self._made_in: SpanContext | None = None
+        self._recorder = recorder or telemetry.recorder()
+        self._held: tuple[TrendingSnapshot, SpanContext | None] = (NO_SNAPSHOT, None)
         self._changed = threading.Condition()
         self._wanted: OrderedDict[Segment, float] = OrderedDict()
         self._existing: frozenset[Segment] | None = None
@@ -105,13 +107,14 @@ class TrendingRefresher:
 
     def snapshot(self) -> TrendingSnapshot:
         """Return the newest snapshot without waiting; the caller's trace points to its making."""
-        if self._made_in is not None:
-            recording.current().link(self._made_in)
-        return self._snapshot
+        snapshot, made_in = self._held
+        if made_in is not None:
+            recording.current().link(made_in)
+        return snapshot
 
     def age_s(self) -> float | None:
         """Return the seconds since the store was last read in full; None: never yet."""
-        return self._snapshot.age_s(self._elapsed_s())
+        return self._held[0].age_s(self._elapsed_s())
 
     def want(self, segments: Iterable[Segment]) -> None:
         """Note that requests need `segments`; those not held yet are read as soon as possible.
@@ -173,7 +176,7 @@ class TrendingRefresher:
         return True
 
     def _traced_read(self, *, is_full: bool) -> None:
-        with telemetry.recorder().own("trending.refresh") as noted:
+        with self._recorder.own("trending.refresh") as noted:
             noted.note({attributes.IS_FULL: is_full})
             try:
                 self._read(is_full=is_full)
@@ -182,13 +185,12 @@ class TrendingRefresher:
                 self._metrics.refreshed(noted.duration_s, has_failed=True)
                 raise
             self._metrics.refreshed(noted.duration_s, has_failed=False)
-            noted.note({attributes.SEGMENTS: len(self._snapshot.segments)})
-            self._made_in = noted.context if noted.is_exported else None
+            noted.note({attributes.SEGMENTS: len(self._held[0].segments)})
 
     def _read(self, *, is_full: bool) -> None:
         """Read all wanted segments, or only those not held yet, and swap the snapshot."""
         began_s = self._elapsed_s()
-        held = self._snapshot
+        held, _ = self._held
         if is_full:
             with recording.stage("trending.read_segments"):
                 self._existing = self._store.segments(self._now_s())
@@ -201,9 +203,11 @@ class TrendingRefresher:
             if is_full or segment not in segments:
                 self._news_reads += not is_full
                 segments[segment] = self._read_segment(segment)
-        self._snapshot = TrendingSnapshot(
+        snapshot = TrendingSnapshot(
             MappingProxyType(segments), taken_at_s=began_s if is_full else held.taken_at_s
         )
+        noted = recording.current()
+        self._held = snapshot, noted.context if noted.is_exported else None
 
     def _take_wanted(self, at_s: float) -> list[Segment]:
         """Return the segments to hold; forget what nobody wanted for long or does not exist."""
