@@ -47,6 +47,8 @@ EXEMPLAR_FILTERS: Mapping[str, Callable[[bool], bool]] = {
 CUMULATIVE = export.AggregationTemporality.CUMULATIVE
 DELTA = export.AggregationTemporality.DELTA
 
+_NO_METRICS = export.ScopeMetrics(InstrumentationScope(SCOPE), [], "")
+
 ReadGauge = Callable[[], Iterable[tuple[Mapping[str, Value], float]]]
 """Returns every series of a gauge and its value now; those that it leaves out are gone."""
 
@@ -174,11 +176,14 @@ class OtlpExporter(OTLPMetricExporter):
 def with_histograms(
     data: export.MetricsData, histograms: Sequence[export.Metric]
 ) -> export.MetricsData:
-    """Return `data`, which is of one process, with the histograms added."""
+    """Return `data`, which is of one process, with the histograms added.
+
+    They join a scope that is there: of two with one name the encoder keeps the last only.
+    """
     (of_process,) = data.resource_metrics
-    ours = export.ScopeMetrics(InstrumentationScope(SCOPE), histograms, "")
-    scopes = [*of_process.scope_metrics, ours] if histograms else of_process.scope_metrics
-    return replace(data, resource_metrics=[replace(of_process, scope_metrics=scopes)])
+    first, *others = of_process.scope_metrics or [_NO_METRICS]
+    whole = replace(first, metrics=[*first.metrics, *histograms])
+    return replace(data, resource_metrics=[replace(of_process, scope_metrics=[whole, *others])])
 
 
 _meter = Meter()
