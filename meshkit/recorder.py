@@ -1,5 +1,6 @@
 """Which traces a process exports: those that are sampled, and some that turned out to matter."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -28,6 +29,8 @@ DEGRADED = "degraded"
 SLOW = "slow"
 
 _ATTEMPTS = "grpc-previous-rpc-attempts"
+
+_log = logging.getLogger(__name__)
 
 # Trace context only: baggage would carry whatever a caller sends through the whole mesh.
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -139,7 +142,13 @@ class Recorder:
 
     def notes_for_caller(self, recording: Recording) -> bytes | None:
         """Return the notes of a call for the caller who asked for them, as of now."""
-        return leaf_notes.write(recording, self._origin) if recording.mode.returns_notes else None
+        if not recording.mode.returns_notes:
+            return None
+        try:
+            return leaf_notes.write(recording, self._origin)
+        except (TypeError, ValueError):  # what was noted must never cost the answer
+            _log.exception("notes are not returned")
+            return None
 
     def _begin(
         self,
@@ -166,9 +175,13 @@ class Recorder:
         if self._processor is None or not recording.mode.is_recording:
             return
         reason = self._reason(recording)
-        if reason is not None:
-            for span in spans_of(recording, self._resource, reason):
+        if reason is None:
+            return
+        try:
+            for span in list(spans_of(recording, self._resource, reason)):  # all or none
                 self._processor.on_end(span)
+        except Exception:  # noqa: BLE001  what was noted must never cost the answer
+            _log.exception("a trace is not exported")
 
     def _reason(self, recording: Recording) -> str | None:
         if recording.mode.is_sampled:

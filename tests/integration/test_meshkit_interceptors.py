@@ -16,8 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
-from meshkit import errors, telemetry
+from meshkit import errors, leaf_notes, recording, telemetry
 from meshkit.errors import FieldViolation, InvalidFields
+from meshkit.leaf_notes import LeafNotes
+from meshkit.outgoing_call import NOTES_ASKED, NOTES_RETURNED
 from meshkit.served_call import CallGate
 from tests.integration.probe_server import (
     DEADLINE_S,
@@ -314,6 +316,84 @@ def test_the_gate_counts_the_calls_that_run(probe: Probe) -> None:
 
     assert counts == [1]
     wait_until(lambda: probe.gate.running == 0)
+
+
+ASKING_FOR_NOTES = (("traceparent", f"00-{TRACE_ID}-{SPAN_ID}-00"), NOTES_ASKED)
+
+
+def notes_in(trailing: Any) -> LeafNotes | None:
+    (notes,) = [value for key, value in trailing if key == NOTES_RETURNED]
+    return leaf_notes.read(notes)
+
+
+def test_an_answer_brings_the_notes_that_its_caller_asked_for(probe: Probe) -> None:
+    def behave(request: bytes, context: Any) -> bytes:
+        context.set_trailing_metadata((("kept", "too"),))
+        recording.mark("stage", {"count": 3})
+        return request
+
+    probe.behaviour = behave
+    call = probe.begin(metadata=ASKING_FOR_NOTES)
+    call.result()
+
+    notes = notes_in(call.trailing_metadata())
+    assert notes is not None
+    assert notes.own.attributes["rpc.response.status_code"] == "OK"
+    assert [(note.name, note.attributes) for note in notes.stages] == [("stage", {"count": 3})]
+    assert ("kept", "too") in call.trailing_metadata()
+    assert probe.exporter.get_finished_spans() == ()
+
+
+@pytest.mark.parametrize("metadata", [(), TRACEPARENT, ASKING_FOR_NOTES[:1]], ids=str)
+def test_an_answer_brings_no_notes_where_nobody_asked(probe: Probe, metadata: Any) -> None:
+    call = probe.begin(metadata=metadata)
+    call.result()
+
+    assert NOTES_RETURNED not in dict(call.trailing_metadata())
+
+
+def test_a_failure_brings_notes_without_its_text(probe: Probe) -> None:
+    error = probe.failed_call(raising(RuntimeError(LEAK)), metadata=ASKING_FOR_NOTES)
+
+    notes = notes_in(error.trailing_metadata())
+    assert notes is not None
+    assert notes.own.is_error
+    assert [event.attributes for event in notes.own.events] == [{"exception.type": "RuntimeError"}]
+    assert LEAK not in everything_sent(error)
+
+
+def test_a_handlers_own_abort_brings_notes_where_it_still_can() -> None:
+    def behave(_request: bytes, context: Any) -> Any:
+        return context.abort(grpc.StatusCode.NOT_FOUND, "no such thing")
+
+    with started("sync") as probe:
+        error = probe.failed_call(behave, metadata=ASKING_FOR_NOTES)
+    with started("aio") as probe:  # it has answered when we hear of it
+        aio_error = probe.failed_call(behave, metadata=ASKING_FOR_NOTES)
+
+    notes = notes_in(error.trailing_metadata())
+    assert notes is not None
+    assert notes.own.attributes["rpc.response.status_code"] == "NOT_FOUND"
+    assert not notes.own.is_error
+    assert aio_error.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_the_largest_notes_beside_the_largest_violations_still_reach_the_caller(
+    probe: Probe,
+) -> None:
+    long = "\N{PILE OF POO}" * 5_000
+    fault = InvalidFields([FieldViolation(long, long) for _ in range(1_000)])
+
+    def behave(_request: bytes, _context: Any) -> bytes:
+        for place in range(100):
+            recording.mark(f"stage {place}", {"text": "x" * 60})
+        raise fault
+
+    error = probe.failed_call(behave, metadata=ASKING_FOR_NOTES)
+
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert rpc_status.from_call(error).details
+    assert notes_in(error.trailing_metadata()) is not None
 
 
 class Unprintable(Exception):  # noqa: N818  names what it is

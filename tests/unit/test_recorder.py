@@ -1,6 +1,7 @@
 """Which traces are exported, and what their spans look like."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 from opentelemetry.sdk.resources import Resource
@@ -281,3 +282,20 @@ def test_what_is_silent_is_exported_nowhere(exported: Exported) -> None:
 
     assert traceparent.endswith("-00")
     assert exported.spans == []
+
+
+def test_a_note_that_cannot_be_exported_costs_the_trace_and_not_the_call(
+    exported: Exported, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd: dict[str, Any] = {"odd": ((),)}  # parts must be texts
+    with recorder_of(exported).served(METHOD, caller("01"), LIMIT_S) as noted:
+        noted.note(odd)
+
+    leaf = recorder_of(exported, keeps_served=False)
+    with leaf.served(METHOD, caller("00", NOTES_ASKED), LIMIT_S) as noted:
+        noted.note({"odd": cast("Any", object())})
+        notes = leaf.notes_for_caller(noted)
+
+    assert notes is None
+    assert exported.spans == []
+    assert len(caplog.records) == 2
