@@ -1,6 +1,6 @@
 """Runs a module as a child that does not outlive its parent.
 
-`python -P -m meshctl.child PARENT_PID MODULE [ARGUMENT ...]` asks the kernel
+`python -P -m meshctl.child PARENT_PID NICENESS MODULE [ARGUMENT ...]` asks the kernel
 for SIGKILL at the parent's end and then becomes `python -P -m MODULE ...`. Linux
 only: elsewhere a supervisor that is itself killed with SIGKILL leaves its
 children running. The request names the parent's *thread*: whoever starts a
@@ -17,8 +17,9 @@ _PR_SET_PDEATHSIG = 1
 
 def main(arguments: list[str]) -> None:
     """Tie this process to its parent and become the module; never returns."""
-    parent_pid, module, *rest = arguments
+    parent_pid, niceness, module, *rest = arguments
     _die_with_parent()
+    os.nice(int(niceness))
     # The parent may have gone before the request; nothing would tell us then.
     if os.getppid() != int(parent_pid):
         sys.exit(f"the supervisor (pid {parent_pid}) has gone; {module} is not started")

@@ -27,6 +27,7 @@ class ProcessSpec:
     that is started again waits for nobody. `prepare` is called with the address
     whenever the process has come to serve, in a thread of its own, before
     anything that waits for it starts. It must end soon when the process does.
+    `niceness` is the kernel's: a nicer process yields its core to the others.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ProcessSpec:
     waits_for: tuple[str, ...] = ()
     protocol: Protocol = "grpc"
     prepare: Callable[[str], None] | None = None
+    niceness: int = 0
 
 
 class ChildProcess:
@@ -102,7 +104,8 @@ class ChildProcess:
     def _start(
         self, spec: ProcessSpec, env: Mapping[str, str], restart: int
     ) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-P", "-m", "meshctl.child", str(os.getpid()), *spec.argv]
+        tie = ("meshctl.child", str(os.getpid()), str(spec.niceness))
+        command = [sys.executable, "-P", "-m", *tie, *spec.argv]
         with self.log_path.open("ab" if restart else "wb") as log:
             if restart:
                 log.write(f"--- {spec.name}, restart {restart} ---\n".encode())

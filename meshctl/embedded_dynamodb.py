@@ -96,7 +96,7 @@ class EmbeddedDynamodb:
 
     def _spawn(self, address_file: Path) -> subprocess.Popen[bytes]:
         # meshctl.child ties the server's life to ours.
-        module = ["meshctl.child", str(os.getpid()), "meshctl.embedded_dynamodb"]
+        module = ["meshctl.child", str(os.getpid()), "0", "meshctl.embedded_dynamodb"]
         environment = {
             **os.environ,
             "RECMESH_LISTEN": DEFAULT_LISTEN,

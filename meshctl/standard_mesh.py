@@ -25,6 +25,8 @@ PARTS = (*LEAVES, GATEWAY)
 """What `workers` counts."""
 MAX_WORKERS = 64
 DEFAULT_PORT = 8080
+LEAF_NICENESS = 5
+"""On a full core the gateway goes first: who refuses must not wait behind those who work."""
 DEFAULT_BUNDLES = Path("bundles")
 DEFAULT_CONTROL_FILE = STATE_DIRECTORY / "control.json"
 
@@ -104,7 +106,9 @@ def standard_specs(settings: MeshSettings) -> tuple[ProcessSpec, ...]:
         _source(source, name, settings) for source in SOURCES for name in _names(source, settings)
     )
     rankers = tuple(
-        ProcessSpec(name=name, argv=("services.ranker",), env=_common(settings))
+        ProcessSpec(
+            name=name, argv=("services.ranker",), env=_common(settings), niceness=LEAF_NICENESS
+        )
         for name in _names(RANKER, settings)
     )
     leaves = (*sources, *rankers)
@@ -152,6 +156,7 @@ def _dynamodb(settings: MeshSettings) -> ProcessSpec:
         argv=("meshctl.embedded_dynamodb",),
         env={"RECMESH_LISTEN": _ANY_PORT, **_EMBEDDED_ACCOUNT},
         protocol="http",
+        niceness=LEAF_NICENESS,
         prepare=lambda address: settings.prepare_dynamodb(f"http://{address}"),
     )
 
@@ -165,6 +170,7 @@ def _source(source: str, name: str, settings: MeshSettings) -> ProcessSpec:
         argv=("services.candidates",),
         env={**_common(settings), "RECMESH_SOURCE": source, **dynamodb},
         waits_for=("dynamodb",) if is_embedded else (),
+        niceness=LEAF_NICENESS,
     )
 
 

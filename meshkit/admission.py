@@ -83,7 +83,7 @@ class Admission:
         if remaining_s is None:
             return False
         self._waited_s = self._arrivals.wait_s(peer, remaining_s)
-        return self._waited_s > TARGET_S and self._arrivals.are_queued
+        return self._waited_s > TARGET_S and self._arrivals.are_queued()
 
     def leave(self) -> None:
         """Give a place back."""
@@ -125,10 +125,12 @@ class Admission:
     def quality(self) -> float:
         """Return what share of its usual effort a call should make now, LEAST_QUALITY to 1.
 
-        All of it while at most half the places are taken, falling in proportion from there.
+        All of it while at most half the places are taken and calls wait at most half as long as
+        they may before they are seen, falling in proportion from there.
         """
-        taken_beyond_half = max(2 * self._in_flight / self.limit - 1, 0.0)
-        return max(1 - (1 - LEAST_QUALITY) * taken_beyond_half, LEAST_QUALITY)
+        pressure = max(self._in_flight / self.limit, self._arrivals.usual_wait_s() / TARGET_S)
+        beyond_half = max(2 * pressure - 1, 0.0)
+        return max(1 - (1 - LEAST_QUALITY) * beyond_half, LEAST_QUALITY)
 
     def _has_patient_place(self) -> bool:
         return self._in_flight < max(int(self.limit * PATIENT_SHARE), 1)

@@ -12,6 +12,7 @@ there is a standing queue, and what waited is better refused than answered (Nich
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from statistics import median
 
 TARGET_S = 0.015
 """Wait beyond which a call is late before it began; below it is the noise of a busy core."""
@@ -46,12 +47,20 @@ class Arrivals:
         self._waits.append((now_s, waited_s))
         return waited_s
 
-    @property
     def are_queued(self) -> bool:
-        """Whether most calls waited before they were seen."""
-        if len(self._waits) < RECENT or self._monotonic() - self._waits[0][0] > RECENT_S:
-            return False
-        return sum(waited_s <= TARGET_S for _, waited_s in self._waits) <= PROMPT
+        """Tell whether most calls waited too long before they were seen."""
+        recent = self._recent_waits_s()
+        return len(recent) >= RECENT and sum(each <= TARGET_S for each in recent) <= PROMPT
+
+    def usual_wait_s(self) -> float:
+        """Return how long recent calls waited before they were seen, in the middle; 0 of few."""
+        recent = self._recent_waits_s()
+        return median(recent) if len(recent) >= RECENT else 0.0
+
+    def _recent_waits_s(self) -> list[float]:
+        if not self._waits or self._monotonic() - self._waits[0][0] > RECENT_S:
+            return []
+        return [waited_s for _, waited_s in self._waits]
 
 
 class _Most:

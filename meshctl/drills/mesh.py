@@ -27,10 +27,13 @@ from meshctl.standard_mesh import (
     MeshSettings,
     standard_specs,
 )
+from meshctl.traces.places import traces_of
 
 DYNAMODB = "dynamodb"
 FAULT_LEVEL = "RECMESH_FAULT_LEVEL"
 POLL_S = 0.02
+_SAMPLING = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.05"}
+"""All traces of a full load would be a load of their own."""
 SERVING_LIMIT_S = 60.0
 """From a process's end to its SERVING again; a start takes seconds, on busy cores more."""
 
@@ -75,6 +78,11 @@ class DrillMesh:
         self._mesh = mesh
         self._directory = directory
         self._controls: dict[str, FaultControl] = {}
+
+    @property
+    def traces(self) -> Path:
+        """Where the processes write their traces."""
+        return traces_of(self._directory)
 
     def process(self, name: str) -> RunningProcess:
         """Return a process, the present one where it was restarted. Raises DrillError."""
@@ -184,7 +192,8 @@ def _settings(plan: MeshPlan, world: World, directory: Path) -> MeshSettings:
         prepare_dynamodb=partial(prepare_dynamodb, bundles=world.bundles, version=world.version),
         workers=plan.workers,
         fault_proxies=plan.leaf_faults is not None,
-        extra_env={**plan.extra_env, **_levels(plan)},
+        extra_env={GATEWAY: _SAMPLING, **plan.extra_env, **_levels(plan)},
+        trace_directory=traces_of(directory),
         port=0,
         control_file=directory / "control.json",
         state_directory=directory,

@@ -50,13 +50,13 @@ def test_connections_are_told_apart() -> None:
 def test_calls_that_all_waited_are_queued() -> None:
     arrivals, _ = after([TIMEOUT_S] * RECENT + [TIMEOUT_S - 2 * TARGET_S] * RECENT)
 
-    assert arrivals.are_queued
+    assert arrivals.are_queued()
 
 
 def test_calls_that_waited_a_little_are_not() -> None:
     arrivals, _ = after([TIMEOUT_S] * RECENT + [TIMEOUT_S - TARGET_S / 2] * RECENT)
 
-    assert not arrivals.are_queued
+    assert not arrivals.are_queued()
 
 
 def test_short_deadlines_among_long_ones_are_no_queue() -> None:
@@ -64,24 +64,24 @@ def test_short_deadlines_among_long_ones_are_no_queue() -> None:
 
     arrivals, _ = after(some_long * 4)
 
-    assert not arrivals.are_queued
+    assert not arrivals.are_queued()
 
 
 def test_a_few_calls_are_no_queue() -> None:
     few, _ = after([TIMEOUT_S] + [0.05] * (RECENT - 2))
     rare, _ = after([TIMEOUT_S] + [0.05] * RECENT * 2, every_s=2 * RECENT_S / RECENT)
 
-    assert not few.are_queued
-    assert not rare.are_queued
+    assert not few.are_queued()
+    assert not rare.are_queued()
 
 
 def test_a_queue_that_nobody_joins_any_more_is_over() -> None:
     arrivals, clock = after([TIMEOUT_S] * RECENT + [0.05] * RECENT)
-    assert arrivals.are_queued
+    assert arrivals.are_queued()
 
     clock.now_s += 2 * RECENT_S
 
-    assert not arrivals.are_queued
+    assert not arrivals.are_queued()
 
 
 def test_a_connection_that_brings_less_from_now_on_is_believed_after_a_while() -> None:
@@ -107,3 +107,13 @@ def test_peers_are_forgotten_when_there_are_too_many() -> None:
 
     assert arrivals.wait_s("peer-0", 0.05) == 0.0
     assert arrivals.wait_s(f"peer-{MAX_PEERS}", 0.05) == pytest.approx(0.15)
+
+
+def test_the_usual_wait_is_that_of_the_middle_and_none_where_calls_are_few() -> None:
+    steady, clock = after([TIMEOUT_S] * RECENT + [TIMEOUT_S - 0.01] * RECENT)
+    few, _ = after([TIMEOUT_S, 0.05, 0.05])
+
+    assert steady.usual_wait_s() == pytest.approx(0.01)
+    assert few.usual_wait_s() == 0.0
+    clock.now_s += 2 * RECENT_S
+    assert steady.usual_wait_s() == 0.0

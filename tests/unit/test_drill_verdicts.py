@@ -225,7 +225,7 @@ def test_an_answer_after_its_deadline_is_no_goodput() -> None:
 
 
 def test_who_is_admitted_must_be_answered_in_time() -> None:
-    given_up = [answered(n, latency_s=0.2, outcome=LATE) for n in range(10)]
+    given_up = [answered(n, latency_s=0.201, outcome=LATE) for n in range(10)]
 
     assert admitted_in_time(overloaded(*steady(10), *refused(latency_s=1.0))).is_held
     assert not admitted_in_time(overloaded(*steady(10), *given_up)).is_held
@@ -233,9 +233,11 @@ def test_who_is_admitted_must_be_answered_in_time() -> None:
 
 
 def test_refusals_must_be_made_and_at_once() -> None:
-    assert shed_at_once(overloaded(*steady(10), *refused())).is_held
-    assert not shed_at_once(overloaded(*refused(latency_s=0.006))).is_held
-    assert not shed_at_once(overloaded(*steady(10))).is_held
+    measured = overloaded(*steady(10), *refused(latency_s=0.1))
+
+    assert shed_at_once(replace(measured, shed_s=[0.0004, 0.0049])).is_held
+    assert not shed_at_once(replace(measured, shed_s=[0.006, 0.006])).is_held
+    assert not shed_at_once(measured).is_held
 
 
 def test_overload_may_refuse_and_be_late_but_not_fail() -> None:
