@@ -144,8 +144,9 @@ def _faults_of_spans(schema: Schema, emitted: Emitted) -> Iterator[str]:
                 said = events[event.name]
                 yield from _faults_of_entry(f"event {event.name}", event.attributes, said, schema)
         for link in span.links:
-            if names.get(link) not in entry["links"]:
-                yield f"{where}: link to {names.get(link)}"
+            # What it links to may have been lost on its way here.
+            if link in names and names[link] not in entry["links"]:
+                yield f"{where}: link to {names[link]}"
 
 
 def _faults_of_metrics(schema: Schema, emitted: Emitted) -> Iterator[str]:
@@ -243,6 +244,7 @@ def _values_seen(emitted: Emitted) -> dict[str, list[Any]]:
     seen: dict[str, list[Any]] = defaultdict(list)
     for attributes in (
         *(span.attributes for span in emitted.spans),
+        *(event.attributes for span in emitted.spans for event in span.events),
         *(point.attributes for point in emitted.points if point.is_reached),
     ):
         for name, value in attributes.items():

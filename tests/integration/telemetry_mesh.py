@@ -1,0 +1,236 @@
+"""A mesh of real processes that sends its telemetry to a real receiver, and is asked for all of it.
+
+One gateway has real leaves. Another has leaves that do what they are told, so that every way to
+fail can be had at will; it samples only the traces that its callers sampled.
+"""
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from recmesh.candidates.v1 import candidates_pb2_grpc
+from recmesh.gateway.v1 import gateway_pb2_grpc
+from recmesh.ranker.v1 import ranker_pb2_grpc
+
+from meshctl.embedded_dynamodb import EmbeddedDynamodb
+from meshkit.bundles import Bundle
+from meshkit.bundles.manifest import MANIFEST
+from meshkit.bundles.store import POINTER
+from pipeline.trending_counts import bucket_counts
+from pipeline.trending_load import fill_store
+from services.candidates.adapters.dynamodb_client import BULK_READ_TIMEOUT_S, dynamodb_client
+from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
+from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
+from services.candidates.config import DEFAULT_TABLE_PREFIX
+from services.candidates.domain.trending import GLOBAL, buckets_in_window
+from tests.integration.meshkit_children import Child, wait_until
+from tests.integration.otlp_receiver import OtlpReceiver
+from tests.integration.scripted_leaf import ScriptedLeaf, Step, fail, prefer_high_rows, propose
+from tests.integration.service_process import started_service
+from tests.small_bundle import AS_OF_S, small_tables
+
+SOURCES = ("ann", "similar", "trending")
+SLOW_S = 0.3
+"""Beyond what the scripted gateway takes for slow: a fiftieth of 5 s."""
+
+Stub = gateway_pb2_grpc.RecommendationServiceStub
+
+
+@dataclass(frozen=True, slots=True)
+class Scripted:
+    """The gateway whose leaves do what they are told."""
+
+    stub: Stub
+    address: str
+    sources: Mapping[str, tuple[ScriptedLeaf, ...]]
+    ranker: ScriptedLeaf
+    control_file: Path
+
+    def reset(self) -> None:
+        for leaf in (*(one for workers in self.sources.values() for one in workers), self.ranker):
+            leaf.reset()
+
+    def tell(self, source: str, step: Step) -> None:
+        for worker in self.sources[source]:
+            worker.step = step
+
+    def switch_off(self, *sources: str) -> None:
+        self.control_file.write_text(json.dumps({"disabled_sources": sources}))
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryMesh:
+    """Everything that runs."""
+
+    receiver: OtlpReceiver
+    bundle: Bundle
+    """The only good one of the store that all processes serve."""
+    whole: Stub
+    """Of the gateway with real leaves."""
+    scripted: Scripted
+    children: Mapping[str, Child]
+    channels: Mapping[str, grpc.Channel]
+    """To each process."""
+    dynamodb: EmbeddedDynamodb
+
+    def generate(self, source: str, request: Any, timeout_s: float) -> Any:
+        stub = candidates_pb2_grpc.CandidateServiceStub(self.channels[source])
+        return stub.Generate(request, timeout=timeout_s)
+
+    def rank(self, request: Any, timeout_s: float) -> Any:
+        return ranker_pb2_grpc.RankerServiceStub(self.channels["ranker"]).Rank(
+            request, timeout=timeout_s
+        )
+
+    def stop(self) -> None:
+        """Have every process export what is left, and end."""
+        for child in self.children.values():
+            child.process.send_signal(signal.SIGTERM)
+        for name, child in self.children.items():
+            assert child.exit_status() == 0, f"{name}: {child.errors.read_text()}"
+
+
+def sampled(is_sampled: bool) -> tuple[tuple[str, str], ...]:
+    """Return the metadata of a caller whose trace is sampled, or is not."""
+    return (("traceparent", f"00-{time.time_ns():032x}-{1:016x}-{is_sampled:02x}"),)
+
+
+def eventually(is_so: Callable[[], object]) -> None:
+    """Try until it is so; a refused or late call is no reason to give up."""
+
+    def tried() -> bool:
+        try:
+            return bool(is_so())
+        except grpc.RpcError:
+            return False
+
+    wait_until(tried)
+
+
+@contextmanager
+def telemetry_mesh(small_bundle: Bundle, directory: Path) -> Iterator[TelemetryMesh]:
+    """Run the mesh until the block ends."""
+    store = directory / "bundles"
+    shutil.copytree(small_bundle.path.parent, store)
+    # Scripted leaves end first: one whose watchers were killed may never end.
+    with ExitStack() as running, ExitStack() as leaves:
+        receiver = running.enter_context(OtlpReceiver().serving())
+        dynamodb = running.enter_context(EmbeddedDynamodb())
+        common = {
+            "RECMESH_BUNDLES": str(store),
+            "RECMESH_CLOCK": "bundle",
+            "RECMESH_VERIFIER": "none",
+            "RECMESH_POLL_S": "0.1",
+            "RECMESH_DYNAMODB_ENDPOINT": dynamodb.endpoint,
+            "RECMESH_TRENDING_REFRESH_S": "0.3",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+            "OTEL_METRIC_EXPORT_INTERVAL": "200",
+            "OTEL_BSP_SCHEDULE_DELAY": "50",
+        }
+        children: dict[str, Child] = {}
+        addresses: dict[str, str] = {}
+
+        def start(name: str, service: str, **settings: str) -> None:
+            folder = directory / name
+            folder.mkdir()
+            environment = {**common, **settings}
+            children[name], addresses[name] = running.enter_context(
+                started_service(folder, service, **environment)
+            )
+
+        def leaf(step: Step) -> ScriptedLeaf:
+            return leaves.enter_context(ScriptedLeaf(step, small_bundle.version).serving())
+
+        # So short a queue overflows as soon as the receiver keeps its senders waiting.
+        start("ann", "candidates", RECMESH_SOURCE="ann", **_queue_of(4))
+        start("similar", "candidates", RECMESH_SOURCE="similar")
+        start("trending", "candidates", RECMESH_SOURCE="trending")
+        start("ranker", "ranker")
+        away = leaf(fail(grpc.StatusCode.UNAVAILABLE, "away")).address
+        start(
+            "whole",
+            "gateway",
+            RECMESH_SOURCES=f"ann={addresses['ann']},similar={away};{addresses['similar']},"
+            f"trending={addresses['trending']}",
+            RECMESH_RANKER=f"{away};{addresses['ranker']}",
+        )
+        workers = {
+            "ann": (leaf(propose([10, 11, 12])), leaf(propose([10, 11, 12]))),
+            "similar": (leaf(propose([12, 13])),),
+            "trending": (leaf(propose([14, 15])),),
+        }
+        ranker = leaf(prefer_high_rows)
+        control_file = directory / "control.json"
+        start(
+            "scripted",
+            "gateway",
+            RECMESH_SOURCES=",".join(
+                f"{name}={';'.join(one.address for one in scripted)}"
+                for name, scripted in workers.items()
+            ),
+            RECMESH_RANKER=ranker.address,
+            RECMESH_CONTROL_FILE=str(control_file),
+            RECMESH_SLOW_SHARE="0.02",
+            RECMESH_KEPT_PER_S="1000",
+            OTEL_TRACES_SAMPLER="parentbased_always_off",
+        )
+        _fill(dynamodb.endpoint)
+        for child in children.values():
+            child.wait_until_serving()
+        channels = {
+            name: running.enter_context(grpc.insecure_channel(address))
+            for name, address in addresses.items()
+        }
+        yield TelemetryMesh(
+            receiver=receiver,
+            bundle=Bundle(store / small_bundle.version, small_bundle.manifest),
+            whole=Stub(channels["whole"]),
+            scripted=Scripted(
+                Stub(channels["scripted"]), addresses["scripted"], workers, ranker, control_file
+            ),
+            children=children,
+            channels=channels,
+            dynamodb=dynamodb,
+        )
+
+
+def point_to_a_broken_bundle(good: Bundle) -> None:
+    """Have the store name a bundle that nobody can load."""
+    broken = good.path.with_name("broken")
+    shutil.copytree(good.path, broken)
+    (broken / MANIFEST).write_text("{}")
+    (good.path.parent / POINTER).write_text("broken\n")
+
+
+def damage_trends(endpoint: str) -> None:
+    """Have what trends everywhere be written in a form that nobody can read."""
+    client = dynamodb_client(endpoint, read_timeout_s=BULK_READ_TIMEOUT_S)
+    row = {
+        "pk": {"S": GLOBAL.key},
+        "sk": {"N": str(buckets_in_window(AS_OF_S)[-1])},
+        "row_format": {"N": "99"},
+    }
+    client.put_item(TableName=TrendingTables(DEFAULT_TABLE_PREFIX).top, Item=row)
+
+
+def _queue_of(spans: int) -> dict[str, str]:
+    return {
+        "OTEL_BSP_MAX_QUEUE_SIZE": str(spans),
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": str(spans),
+    }
+
+
+def _fill(endpoint: str) -> None:
+    client = dynamodb_client(endpoint, read_timeout_s=BULK_READ_TIMEOUT_S)
+    tables = TrendingTables(DEFAULT_TABLE_PREFIX)
+    create_trending_tables(client, tables)
+    trends = small_tables()
+    counts = bucket_counts(trends.trends, trends.texts, trends.genre_names.names())
+    fill_store(DynamodbTrendingStore(client, client, tables), counts, now_s=AS_OF_S)
