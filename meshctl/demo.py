@@ -60,10 +60,7 @@ def demo() -> None:
         )
         print_report(console, trained)
     try:
-        with _serving(bundles, trained.bundle.version, console) as mesh:
-            last = _ask(mesh.address("gateway"), listeners(log), console)
-            if last is not None:
-                _show_trace(last, console)
+        is_answered = serve_and_ask(log, bundles, trained.bundle.version, console)
     except MeshError as exc:
         console.print(f"error: {exc}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from exc
@@ -74,7 +71,19 @@ def demo() -> None:
         f"  .venv/bin/meshctl recommend {listeners(log)[0].user_id}   (in another terminal)",
         highlight=False,
     )
-    raise typer.Exit(1 if last is None else 0)
+    raise typer.Exit(0 if is_answered else 1)
+
+
+def serve_and_ask(log: Path, bundles: Path, version: str, console: Console) -> bool:
+    """Serve a version, print a slate for each listener and the last one's trace, and stop.
+
+    Returns whether every listener got a slate. Raises MeshError.
+    """
+    with _serving(bundles, version, console) as mesh:
+        last = _ask(mesh.address("gateway"), listeners(log), console)
+        if last is not None:
+            _show_trace(last, console)
+        return last is not None
 
 
 def listeners(log: Path) -> tuple[Listener, ...]:

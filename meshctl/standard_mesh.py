@@ -12,7 +12,7 @@ from meshctl.local_mesh import LocalMesh, MeshFacts
 from meshctl.mesh_member import MeshError
 from meshctl.ports import port_fault
 from meshctl.run_file import GATEWAY, STATE_DIRECTORY
-from meshctl.traces.places import TRACE_DIRECTORY, remove_old_traces
+from meshctl.traces.places import remove_old_traces, trace_settings
 from meshkit.shelf import DEFAULT_HOLD_S
 from services.candidates.config import DEFAULT_TABLE_PREFIX
 
@@ -235,9 +235,8 @@ def _dynamodb_env(settings: MeshSettings) -> dict[str, str]:
 
 
 def _common(settings: MeshSettings) -> dict[str, str]:
-    traces = settings.trace_directory
     return {
-        **({} if traces is None else {TRACE_DIRECTORY: str(traces.absolute())}),
+        **trace_settings(settings.trace_directory, os.environ),
         "RECMESH_LISTEN": _ANY_PORT,
         "RECMESH_BUNDLES": str(settings.bundles.absolute()),
         "RECMESH_BUNDLE_VERSION": settings.bundle_version or "",

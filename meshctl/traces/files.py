@@ -9,7 +9,9 @@ from meshctl.traces.span import ANSWER, Span
 from meshctl.traces.store import TraceStoreError
 
 EXPORT_DELAY = "OTEL_BSP_SCHEDULE_DELAY"
-WAIT_S = 3.0  # processes write a few times a second; on busy cores, later
+SDK_DELAY_MS = "5000"
+"""How long OpenTelemetry's SDK collects spans where nothing is set."""
+WAIT_S = 3.0  # on top of that: on busy cores everything is late
 
 _SUFFIXES = (".jsonl", ".jsonl.1")
 _ANSWER = ANSWER.encode()
@@ -35,6 +37,12 @@ class TraceFiles:
     @property
     def advice(self) -> str:
         """What to check when a trace is not here."""
+        if not any(each.is_dir() for each in self._directories):
+            named = " and no ".join(map(str, self._directories))
+            return (
+                f"no mesh has run here: there is no {named}; start one with `meshctl up`, name"
+                " another directory with --directory, or Jaeger with --jaeger URL"
+            )
         return (
             "is it of a mesh that ran in this directory (--directory names another), and was its"
             " caller's context sampled? A trace that went to a collector is in Jaeger: --jaeger URL"
@@ -61,16 +69,11 @@ class TraceFiles:
 
     def _paths(self) -> list[Path]:
         try:
+            # A mesh makes its directory when it has something to write.
             directories = [each for each in self._directories if each.is_dir()]
             paths = [path for each in directories for path in each.iterdir() if _is_ours(path)]
         except OSError as exc:
             raise TraceStoreError(f"cannot read {exc.filename}: {exc.strerror}") from exc
-        if not directories:
-            named = " and no ".join(map(str, self._directories))
-            raise TraceStoreError(
-                f"no mesh has run here: there is no {named}; start one with `meshctl up`, name"
-                " another directory with --directory, or Jaeger with --jaeger URL"
-            )
         return sorted(paths)
 
     def _new_lines(self, trace_id: str, path: Path) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import get_args
 
 from meshctl.traces.loose_json import Object, hex_id, member, objects, text, whole
-from meshctl.traces.span import Event, Kind, Span, Status, Value, is_span_id, is_trace_id
+from meshctl.traces.span import Event, Kind, Scalar, Span, Status, is_span_id, is_trace_id
 
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 # Tags that are fields of a span in OTLP.
@@ -72,7 +72,7 @@ def _kind(name: str) -> Kind:
     return next((kind for kind in _KINDS if kind == name), "unspecified")
 
 
-def _status(tags: dict[str, Value]) -> Status:
+def _status(tags: dict[str, Scalar]) -> Status:
     if tags.get("error") in (True, "true") or tags.get("otel.status_code") == "ERROR":
         return "error"
     return "ok" if tags.get("otel.status_code") == "OK" else "unset"
@@ -84,9 +84,9 @@ def _events(logs: Iterable[Object]) -> Iterator[Event]:
         yield Event(str(fields.pop("event", "")), whole(log.get("timestamp")) * 1000, fields)
 
 
-def _values(pairs: Iterable[Object]) -> dict[str, Value]:
+def _values(pairs: Iterable[Object]) -> dict[str, Scalar]:
     return {text(pair, "key"): _value(pair.get("value")) for pair in pairs}
 
 
-def _value(value: object) -> Value:
+def _value(value: object) -> Scalar:
     return value if isinstance(value, str | bool | int | float) else str(value)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from meshctl.traces.span import Event, Span, Value
+from meshctl.traces.span import Event, Scalar, Span, Value
 from meshctl.traces.summary import summary_of
 from meshctl.traces.tree import Trace
 
@@ -53,9 +53,12 @@ def _event(event: Event, start_ns: int) -> dict[str, object]:
 
 def _values(attributes: Mapping[str, Value]) -> dict[str, Value]:
     # JSON has no NaN and no infinity.
-    return {key: _finite(value) for key, value in attributes.items()}
+    return {
+        key: tuple(map(_finite, value)) if isinstance(value, tuple) else _finite(value)
+        for key, value in attributes.items()
+    }
 
 
-def _finite(value: Value) -> Value:
+def _finite(value: Scalar) -> Scalar:
     is_odd = isinstance(value, float) and (value != value or abs(value) == float("inf"))  # noqa: PLR0124 - NaN
     return str(value) if is_odd else value

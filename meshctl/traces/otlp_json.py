@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import get_args
 
 from meshctl.traces.loose_json import Object, hex_id, member, objects, parsed, text, whole
-from meshctl.traces.span import Event, Kind, Span, Status, Value, is_span_id, is_trace_id
+from meshctl.traces.span import Event, Kind, Scalar, Span, Status, Value, is_span_id, is_trace_id
 
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 _STATUSES: tuple[Status, ...] = get_args(Status)
@@ -74,9 +74,15 @@ def _attributes(pairs: Iterable[Object]) -> dict[str, Value]:
 
 
 def _value(value: Object) -> Value:
+    if "arrayValue" in value:
+        return tuple(_scalar(each) for each in objects(member(value, "arrayValue"), "values"))
+    return _scalar(value)
+
+
+def _scalar(value: Object) -> Scalar:
     for kind, found in value.items():
         if kind == "intValue":
             return whole(found)
-        # A list, a map, bytes: there to be looked at.
+        # A map, bytes, a list in a list: there to be looked at.
         return found if isinstance(found, str | bool | int | float) else str(found)
     return None

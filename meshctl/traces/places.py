@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from meshctl.run_file import STATE_DIRECTORY
-from meshctl.traces.files import EXPORT_DELAY, TraceFiles, wait_s_from
+from meshctl.traces.files import EXPORT_DELAY, SDK_DELAY_MS, TraceFiles, wait_s_from
 from meshctl.traces.jaeger import JAEGER, Jaeger
 from meshctl.traces.store import TraceStore
 
 TRACE_DIRECTORY = "RECMESH_TRACE_DIR"
 """Where processes write traces, when they do not send them to a collector."""
 COLLECTORS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+LOCAL_EXPORT_DELAY_MS = 250
+"""How long processes of a local mesh collect spans: who has just asked wants to see the trace."""
 DEMO_DIRECTORY = STATE_DIRECTORY / "demo"
 
 MAX_OLD_BYTES = 64 * 1024 * 1024
@@ -34,6 +36,14 @@ def trace_directory_for(state_directory: Path, environ: Mapping[str, str]) -> Pa
     return traces_of(state_directory).absolute()
 
 
+def trace_settings(directory: Path | None, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what makes a service write traces to a directory, nothing for None."""
+    if directory is None:
+        return {}
+    delay_ms = environ.get(EXPORT_DELAY) or str(LOCAL_EXPORT_DELAY_MS)
+    return {TRACE_DIRECTORY: str(directory.absolute()), EXPORT_DELAY: delay_ms}
+
+
 def store_from(
     environ: Mapping[str, str], *, jaeger: str = "", directory: Path | None = None
 ) -> TraceStore:
@@ -41,16 +51,17 @@ def store_from(
 
     Raises ValueError when Jaeger's URL is none.
     """
-    wait_s = wait_s_from(environ.get(EXPORT_DELAY, ""))
+    delay_ms = environ.get(EXPORT_DELAY, "")
     if jaeger:
         return Jaeger(jaeger)
     if directory is not None:
-        return TraceFiles((directory,), wait_s)
+        return TraceFiles((directory,), wait_s_from(delay_ms or SDK_DELAY_MS))
     if environ.get(JAEGER):
         return Jaeger(environ[JAEGER])
     if environ.get(TRACE_DIRECTORY):
-        return TraceFiles((Path(environ[TRACE_DIRECTORY]),), wait_s)
-    return TraceFiles((traces_of(STATE_DIRECTORY), traces_of(DEMO_DIRECTORY)), wait_s)
+        return TraceFiles((Path(environ[TRACE_DIRECTORY]),), wait_s_from(delay_ms or SDK_DELAY_MS))
+    local = (traces_of(STATE_DIRECTORY), traces_of(DEMO_DIRECTORY))
+    return TraceFiles(local, wait_s_from(delay_ms))
 
 
 def remove_old_traces(

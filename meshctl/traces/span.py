@@ -7,7 +7,8 @@ from typing import Literal
 
 Kind = Literal["unspecified", "internal", "server", "client", "producer", "consumer"]
 Status = Literal["unset", "ok", "error"]
-Value = str | bool | int | float | None
+Scalar = str | bool | int | float | None
+Value = Scalar | tuple[Scalar, ...]
 
 ANSWER = "recmesh.gateway.v1.RecommendationService/Recommend"
 """Name of the span that a gateway serves an answer in; `recommendation_id` names that span."""

@@ -40,7 +40,7 @@ def summary_of(trace: Trace) -> Summary:
 
 def _total_ms(trace: Trace) -> float:
     head = trace.head
-    if head.is_answer or not head.parent_id or head.span_id == trace.below:
+    if trace.has_whole:
         return head.duration_ms
     # Without the span that holds the others, their time from end to end.
     return (max(s.end_ns for s in trace.spans) - min(s.start_ns for s in trace.spans)) / 1e6

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from meshctl.traces.span import Span
 
 _REACH = 4  # times the length of the whole, before and after it; beyond it a clock is wrong
+_REACH_NS = 1_000_000_000  # where the span that holds the others is missing
 _SHORTEST_NS = 1000  # so that a whole of no length has an axis
 
 
@@ -33,11 +34,14 @@ class TimeAxis:
         return (time_ns - self.start_ns) / (self.end_ns - self.start_ns)
 
 
-def axis_of(head: Span, spans: Iterable[Span]) -> TimeAxis:
-    """Return the axis on which `head` and all spans not far from it can be drawn."""
+def axis_of(head: Span, spans: Iterable[Span], *, is_whole: bool = True) -> TimeAxis:
+    """Return the axis on which `head` and all spans not far from it can be drawn.
+
+    `is_whole` says that `head` is the span that holds the others.
+    """
     start_ns, end_ns = sorted((head.start_ns, head.end_ns))
     end_ns = max(end_ns, start_ns + _SHORTEST_NS)
-    reach_ns = _REACH * (end_ns - start_ns)
+    reach_ns = max(_REACH * (end_ns - start_ns), 0 if is_whole else _REACH_NS)
     earliest_ns, latest_ns = start_ns - reach_ns, end_ns + reach_ns
     moments = [moment for span in spans for moment in (span.start_ns, span.end_ns)]
     near = [moment for moment in moments if earliest_ns <= moment <= latest_ns]

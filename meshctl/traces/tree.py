@@ -54,6 +54,12 @@ class Trace:
         return next((span for span in self.spans if span.is_answer), self.spans[0])
 
     @property
+    def has_whole(self) -> bool:
+        """Whether `head` holds all that happened; without it the trace is in pieces."""
+        head = self.head
+        return head.is_answer or not head.parent_id or head.span_id == self.below
+
+    @property
     def services(self) -> Sequence[str]:
         """The services that have a part in it, as first met."""
         return tuple(dict.fromkeys(span.service for span in self.spans))
@@ -76,7 +82,12 @@ class Trace:
             if _is_answered_call(span) and span.span_id not in parents
         )
         return (
-            *(f"the parent of {n} span(s) of {service}" for service, n in orphans.items()),
+            *(
+                f"the parents of {n} spans of {service}"
+                if n > 1
+                else f"the parent of a span of {service}"
+                for service, n in orphans.items()
+            ),
             *(f"the span of {leaf}, which answered" for leaf in unanswered),
         )
 

@@ -9,16 +9,16 @@ from rich.text import Text
 
 from meshctl.traces.plain import plain
 from meshctl.traces.span import Span, Value
-from meshctl.traces.summary import Summary, summary_of
+from meshctl.traces.summary import KEPT, TIER, Summary, summary_of
 from meshctl.traces.time_axis import TimeAxis, axis_of
-from meshctl.traces.tree import Row, Trace
+from meshctl.traces.tree import RPC_SYSTEM, Row, Trace
 
 MAX_ROWS = 300
 """More are nothing to read; --json has them all."""
 
 _MAX_DEPTH = 8  # deeper ones are not indented further
 _NAME_LENGTH = 40
-_VALUE_LENGTH = 40
+_VALUE_LENGTH = 60
 _MESSAGE_LENGTH = 120
 _NOTE_LENGTH = 500
 _MAX_ATTRIBUTES = 12
@@ -26,8 +26,14 @@ _WIDE = 110
 _WIDE_BAR, _NARROW_BAR = 32, 14
 _PREFIX = "recmesh."
 # What the other columns say already, and what only machines want.
-_UNSHOWN = {"rpc.system.name", "rpc.system", "rpc.method", "rpc.service", "recmesh.tier"}
-_CODE = "rpc.response.status_code"
+_UNSHOWN = {RPC_SYSTEM, "rpc.method", TIER}
+# What goes without saying.
+_USUAL = {
+    ("rpc.response.status_code", "OK"),
+    (KEPT, "sampled"),
+    ("recmesh.attempt", 1),
+    ("recmesh.quality", 1.0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ def print_waterfall(
     `missing` and `faults` are lines for what should be there and what could not be read.
     """
     bars = _Bars(
-        axis_of(trace.head, trace.spans),
+        axis_of(trace.head, trace.spans, is_whole=trace.has_whole),
         _WIDE_BAR if console.width >= _WIDE else _NARROW_BAR,
         "#" if console.options.ascii_only else "█",
     )
@@ -113,13 +119,15 @@ def _details(span: Span) -> Iterator[str]:
 
 
 def _is_shown(key: str, value: Value) -> bool:
-    return key not in _UNSHOWN and not (key == _CODE and value in ("OK", 0))
+    return key not in _UNSHOWN and (key, value) not in _USUAL
 
 
 def _said(value: Value) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
+        case tuple():
+            return ",".join(map(_said, value))
         case float():
             return f"{value:.4g}"
         case _:
@@ -127,19 +135,14 @@ def _said(value: Value) -> str:
 
 
 def _notes(trace: Trace) -> Iterator[Text]:
-    more = len(trace.rows) - MAX_ROWS
-    for count, text in (
-        (more, f"{more:,} more spans are not shown; --json has all"),
-        (
-            trace.left_out,
-            f"{trace.left_out:,} other spans of this trace are not below this answer;"
-            f" `meshctl trace {trace.trace_id}` shows all",
-        ),
-        (trace.doubled, f"{trace.doubled:,} spans came twice, and are shown once"),
-        (trace.circular, f"{trace.circular:,} spans have parents that go in a circle"),
+    for count, what in (
+        (len(trace.rows) - MAX_ROWS, "left out here; --json has all"),
+        (trace.left_out, f"not below this answer; `meshctl trace {trace.trace_id}` shows all"),
+        (trace.doubled, "came twice, shown once"),
+        (trace.circular, "with parents that go in a circle"),
     ):
         if count > 0:
-            yield Text(text, style="yellow")
+            yield Text(f"{_counted(count, 'span')} {what}", style="yellow")
 
 
 def _summary(trace: Trace) -> Iterator[Text]:
@@ -160,6 +163,12 @@ def _facts(summary: Summary) -> Iterator[str]:
         yield f"tier {plain(summary.tier, _VALUE_LENGTH)}"
     if summary.is_degraded is not None:
         yield "degraded" if summary.is_degraded else "not degraded"
+    if summary.kept:
+        yield f"kept: {plain(summary.kept, _VALUE_LENGTH)}"
     if summary.failed:
         yield f"{summary.failed} failed"
-    yield f"{summary.spans:,} spans of {len(summary.services)} services"
+    yield f"{_counted(summary.spans, 'span')} of {_counted(len(summary.services), 'service')}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

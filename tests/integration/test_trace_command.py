@@ -66,7 +66,9 @@ def test_either_id_shows_every_hop_in_order(id_: str) -> None:
 
     assert span_ids(as_json) == ALL
     assert "candidates-ann" in table.stdout
-    assert "40.0 ms, tier PERSONAL, not degraded, 6 spans of 2 services" in table.stdout
+    assert (
+        "40.0 ms, tier PERSONAL, not degraded, kept: sampled, 6 spans of 2 services" in table.stdout
+    )
     assert "missing" not in table.stdout
 
 
@@ -120,7 +122,7 @@ def test_where_no_mesh_has_run_it_says_so() -> None:
         result = run_trace(*arguments)
 
         assert result.exit_code == 1
-        assert "error: no mesh has run here: there is no .recmesh/traces" in result.stderr
+        assert "no mesh has run here: there is no .recmesh/traces" in result.stderr
 
 
 def test_a_bad_id_says_both_forms() -> None:

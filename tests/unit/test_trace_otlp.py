@@ -46,6 +46,13 @@ def test_names_of_enums_and_upper_case_ids_are_understood_too() -> None:
     assert (found.trace_id, found.kind, found.status) == (TRACE, "server", "error")
 
 
+def test_a_list_is_read_as_its_values() -> None:
+    values = [{"stringValue": "ann=OK"}, {"intValue": "3"}]
+    attribute = {"key": "sources", "value": {"arrayValue": {"values": values}}}
+
+    assert read(span(ONE) | {"attributes": [attribute]}).attributes == {"sources": ("ann=OK", 3)}
+
+
 def test_events_and_links_are_read() -> None:
     event = {"name": "retry", "timeUnixNano": "5", "attributes": []}
     link = {"traceId": "ab" * 16, "spanId": ONE}

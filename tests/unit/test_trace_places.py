@@ -101,12 +101,24 @@ def test_every_service_of_a_mesh_writes_to_its_trace_directory(tmp_path: Path) -
     services = [spec for spec in specs if spec.argv[0].startswith("services.")]
     assert len(services) == 5
     assert {spec.env["RECMESH_TRACE_DIR"] for spec in services} == {str(tmp_path / "traces")}
+    assert {spec.env["OTEL_BSP_SCHEDULE_DELAY"] for spec in services} == {"250"}
+
+
+def test_the_callers_own_delay_of_exports_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+
+    specs = standard_specs(settings(tmp_path))
+
+    assert {"100"} == {spec.env.get("OTEL_BSP_SCHEDULE_DELAY", "100") for spec in specs}
 
 
 def test_a_mesh_without_one_leaves_it_to_the_environment(tmp_path: Path) -> None:
     specs = standard_specs(replace(settings(tmp_path), trace_directory=None))
 
-    assert not [spec for spec in specs if "RECMESH_TRACE_DIR" in spec.env]
+    traced = {"RECMESH_TRACE_DIR", "OTEL_BSP_SCHEDULE_DELAY"}
+    assert not [spec for spec in specs if traced & set(spec.env)]
 
 
 def test_a_new_mesh_keeps_the_traces_of_the_last_and_not_of_all_before(
@@ -142,6 +154,8 @@ def test_the_directory_that_processes_write_to_is_read(tmp_path: Path) -> None:
     store = store_from({"RECMESH_TRACE_DIR": str(tmp_path / "elsewhere")})
 
     assert len(store.spans(TRACE)) == 6
+    # Who writes there may do so as seldom as the SDK does by itself.
+    assert store.wait_s >= 5 > store_from({}).wait_s
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:16686", "file://host/etc/passwd", "http://", "jaeger"])

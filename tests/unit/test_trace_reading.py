@@ -1,6 +1,7 @@
 """Traces in local files, as several processes leave them."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -95,10 +96,28 @@ def test_other_files_beside_them_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_without_a_directory_it_says_that_no_mesh_has_run(tmp_path: Path) -> None:
-    with pytest.raises(
-        TraceStoreError, match=r"no mesh has run here: there is no .*traces.*--jaeger"
-    ):
-        TraceFiles([tmp_path / "traces"]).spans(TRACE)
+    files = TraceFiles([tmp_path / "traces"])
+
+    assert files.spans(TRACE) == []
+    assert re.search(r"no mesh has run here: there is no .*traces.*--jaeger", files.advice)
+
+
+def test_a_directory_that_is_made_while_waiting_is_read(tmp_path: Path) -> None:
+    files = TraceFiles([tmp_path / "traces"])
+    before = list(files.spans(TRACE))
+
+    write_answer(tmp_path / "traces")
+
+    assert before == []
+    assert len(files.spans(TRACE)) == 6
+    assert "no mesh" not in files.advice
+
+
+def test_a_directory_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) -> None:
+    unreadable = tmp_path / ("x" * 300)
+
+    with pytest.raises(TraceStoreError, match=f"cannot read {unreadable}: File name too long"):
+        TraceFiles([unreadable]).spans(TRACE)
 
 
 def test_one_directory_of_several_is_enough(tmp_path: Path) -> None:

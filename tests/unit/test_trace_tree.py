@@ -78,7 +78,7 @@ def test_spans_whose_parent_is_not_there_miss_it() -> None:
     trace = tree(spans(*leaf_spans(), service="candidates-ann"))
 
     assert outline(trace) == ["b1", "  b2"]
-    assert trace.missing == ("the parent of 1 span(s) of candidates-ann",)
+    assert trace.missing == ("the parent of a span of candidates-ann",)
 
 
 def test_of_several_answers_in_a_trace_one_can_be_shown_alone() -> None:

@@ -81,7 +81,7 @@ def test_the_bars_stand_where_the_time_went() -> None:
 def test_the_whole_is_said_in_a_line() -> None:
     text = shown(answer())
 
-    assert "40.0 ms, tier PERSONAL, not degraded, 6 spans of 2 services" in text
+    assert "40.0 ms, tier PERSONAL, not degraded, kept: sampled, 6 spans of 2 services" in text
 
 
 def test_a_failed_span_is_red_and_says_why() -> None:
@@ -143,7 +143,7 @@ def test_ten_thousand_spans_are_cut_and_counted() -> None:
 
     text = shown(answer(*many))
 
-    assert f"{10_006 - MAX_ROWS:,} more spans are not shown; --json has all" in text
+    assert f"{10_006 - MAX_ROWS:,} spans left out here; --json has all" in text
     assert len(text.splitlines()) < MAX_ROWS + 20
     assert "10,006 spans of 2 services" in text
 
@@ -176,6 +176,19 @@ def test_one_span_of_another_clock_does_not_flatten_the_others() -> None:
     assert row_of(text, "rank").count("█") > 10
 
 
+def test_pieces_without_the_span_that_holds_them_share_an_axis() -> None:
+    pieces = [
+        span(f"00000000000000c{n}", "00000000000000ff", name, ms=ms, began_ns=BEGAN_NS)
+        for n, (name, ms) in enumerate({"first": (0, 1), "second": (20, 30)}.items(), start=1)
+    ]
+
+    text = shown(trace_of(*pieces))
+
+    assert row_of(text, "first").index("█") < row_of(text, "second").index("█")
+    assert ">" not in text
+    assert "30.0 ms" in text
+
+
 def test_parts_that_are_not_shown_are_counted() -> None:
     other = span("00000000000000e1", "", ANSWER, kind=SERVER)
     spans = list(spans_of(request("gateway", *gateway_spans(), other, *gateway_spans())))
@@ -184,11 +197,24 @@ def test_parts_that_are_not_shown_are_counted() -> None:
 
     text = shown(trace)
 
-    assert (
-        f"1 other spans of this trace are not below this answer; `meshctl trace {trace.trace_id}`"
-        in text
-    )
+    assert f"1 span not below this answer; `meshctl trace {trace.trace_id}` shows all" in text
     assert "4 spans came twice" in text
+
+
+def test_what_goes_without_saying_is_not_said_and_lists_are_readable() -> None:
+    usual = {"recmesh.attempt": 1, "recmesh.quality": 1.0, "recmesh.kept": "sampled"}
+    plain = span("00000000000000c1", GATEWAY, "plain", attributes=usual, began_ns=BEGAN_NS)
+    unusual = {"recmesh.attempt": 2, "recmesh.quality": 0.5, "recmesh.kept": "slow"}
+    odd = span("00000000000000c2", GATEWAY, "odd", attributes=unusual, began_ns=BEGAN_NS)
+    sources = {"arrayValue": {"values": [{"stringValue": "ann=OK"}, {"stringValue": "b=SHED"}]}}
+    fan = span("00000000000000c3", GATEWAY, "fan", began_ns=BEGAN_NS)
+    fan["attributes"] = [{"key": "recmesh.sources", "value": sources}]
+
+    text = shown(answer(plain, odd, fan))
+
+    assert "=" not in row_of(text, "plain")
+    assert "attempt=2 quality=0.5 kept=slow" in row_of(text, "odd")
+    assert "sources=ann=OK,b=SHED" in row_of(text, "fan")
 
 
 def test_what_is_missing_is_said() -> None:
