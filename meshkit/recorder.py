@@ -165,7 +165,7 @@ class Recorder:
         trace_id = _new_trace_id() if parent is None else parent.trace_id
         decision = self._sampler.should_sample(context, trace_id, name, kind).decision
         is_sampled = decision is Decision.RECORD_AND_SAMPLE
-        returns = returns_notes and parent is not None and not is_sampled and not keeps
+        returns = returns_notes and not is_sampled and not keeps
         exports = self._processor is not None and (is_sampled or keeps)
         mode = Mode(is_sampled, exports or returns, returns)
         return Recording(name, kind, trace_id, parent, mode, self._export)

@@ -74,6 +74,20 @@ def test_an_answered_call_has_a_server_span_in_the_callers_trace(probe: Probe) -
     }
 
 
+def test_decoding_belongs_to_no_stage_of_the_handler(probe: Probe) -> None:
+    def behave(request: bytes, _context: Any) -> bytes:
+        recording.mark("stage")
+        return request
+
+    probe.call(behave)
+
+    wait_until(lambda: len(probe.exporter.get_finished_spans()) == 2)
+    own, stage = probe.exporter.get_finished_spans()
+    assert own.start_time is not None
+    assert stage.start_time is not None
+    assert stage.start_time > own.start_time
+
+
 def test_the_span_is_current_in_the_handler(probe: Probe) -> None:
     seen = probe.call(lambda *_: telemetry.current_ids().span_id.encode())
 

@@ -110,6 +110,24 @@ def test_notes_with_anything_wrong_in_them_raise_nothing(field: str, wrong: Any)
     assert read is None or 0 <= read.own.span_id < 2**64
 
 
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("id", 2**64),
+        ("id", -1),
+        ("us", -1),
+        ("us", 10**18),
+        ("l", [[2**128, 1]]),
+        ("t", [["stage", -5, 1]]),
+        ("a", {"count": 2**63}),
+    ],
+)
+def test_numbers_that_no_span_can_hold_are_refused(field: str, wrong: Any) -> None:
+    said = json.loads(written(recording_of()))
+
+    assert leaf_notes.read(json.dumps({**said, field: wrong}).encode()) is None
+
+
 def test_notes_nested_beyond_measure_are_none() -> None:
     assert leaf_notes.read(b"[" * 1_000) is None
     assert leaf_notes.read(b"[" * 1_000_000) is None

@@ -98,6 +98,16 @@ def test_degraded_failed_and_slow_calls_are_kept_the_worst_named(exported: Expor
     assert exported.reasons == ["degraded", "failed", "slow"]
 
 
+@pytest.mark.parametrize(("took_s", "reasons"), [(4.0, []), (6.0, ["slow"])])
+def test_slow_is_what_takes_more_than_its_share_of_the_limit(
+    took_s: float, reasons: list[str], exported: Exported
+) -> None:
+    with recorder_of(exported, slow_share=0.5).served(METHOD, caller("00"), 10.0) as noted:
+        noted.own.start_ns -= int(took_s * 1e9)
+
+    assert exported.reasons == reasons
+
+
 def test_a_call_without_limit_is_never_slow(exported: Exported) -> None:
     with recorder_of(exported, slow_share=0.0).served(METHOD, caller("00")):
         pass
