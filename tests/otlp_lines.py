@@ -73,7 +73,12 @@ def line(service: str, *spans: JsonSpan) -> bytes:
 
 def gateway_spans(trace_id: str = TRACE, began_ns: int | None = None) -> list[JsonSpan]:
     """Return what the gateway records of an answer for which it calls one leaf."""
-    facts = {"recmesh.tier": "PERSONAL", "recmesh.degraded": False, "recmesh.kept": "sampled"}
+    facts = {
+        "recmesh.tier": "PERSONAL",
+        "recmesh.degraded": False,
+        "recmesh.kept": "sampled",
+        "recmesh.bundle.version": "v7",
+    }
     call = {**GRPC, "recmesh.leaf": "ann", "recmesh.source.status": "OK"}
     at = partial(span, trace_id=trace_id, began_ns=began_ns or time.time_ns() - 10**9)
     caller, fan_out = "00000000000000ff", "00000000000000a2"

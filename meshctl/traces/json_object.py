@@ -21,6 +21,7 @@ def json_object(trace: Trace, missing: Sequence[str]) -> dict[str, object]:
         "tier": summary.tier or None,
         "degraded": summary.is_degraded,
         "kept": summary.kept or None,
+        "bundle_version": summary.bundle or None,
         "services": list(summary.services),
         "complete": not missing,
         "missing": list(missing),

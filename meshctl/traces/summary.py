@@ -9,6 +9,7 @@ from meshctl.traces.tree import Trace
 TIER = "recmesh.tier"
 DEGRADED = "recmesh.degraded"
 KEPT = "recmesh.kept"
+BUNDLE = "recmesh.bundle.version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Summary:
     tier: str
     is_degraded: bool | None
     kept: str
+    bundle: str
     spans: int
     failed: int
     services: Sequence[str]
@@ -32,6 +34,7 @@ def summary_of(trace: Trace) -> Summary:
         tier=_text(head.attributes.get(TIER)),
         is_degraded=_is_degraded(head),
         kept=_text(head.attributes.get(KEPT)),
+        bundle=_text(head.attributes.get(BUNDLE)),
         spans=len(trace.spans),
         failed=sum(span.status == "error" for span in trace.spans),
         services=trace.services,

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from meshctl.traces.plain import plain
 from meshctl.traces.span import Span, Value
-from meshctl.traces.summary import KEPT, TIER, Summary, summary_of
+from meshctl.traces.summary import BUNDLE, DEGRADED, KEPT, TIER, Summary, summary_of
 from meshctl.traces.time_axis import TimeAxis, axis_of
 from meshctl.traces.tree import RPC_SYSTEM, Row, Trace
 
@@ -25,11 +25,13 @@ _MAX_ATTRIBUTES = 12
 _WIDE = 110
 _WIDE_BAR, _NARROW_BAR = 32, 14
 _PREFIX = "recmesh."
-# What the other columns say already, and what only machines want.
-_UNSHOWN = {RPC_SYSTEM, "rpc.method", TIER}
+# What the other columns and the lines below say already, and what only machines want.
+_UNSHOWN = {RPC_SYSTEM, "rpc.method"}
+_UNSHOWN_OF_ANSWER = {TIER, DEGRADED, KEPT, BUNDLE}
+_CODE = "rpc.response.status_code"
 # What goes without saying.
 _USUAL = {
-    ("rpc.response.status_code", "OK"),
+    (_CODE, "OK"),
     (KEPT, "sampled"),
     ("recmesh.attempt", 1),
     ("recmesh.quality", 1.0),
@@ -106,7 +108,7 @@ def _label(span: Span) -> str:
 
 
 def _details(span: Span) -> Iterator[str]:
-    shown = [pair for pair in span.attributes.items() if _is_shown(*pair)]
+    shown = [pair for pair in span.attributes.items() if _is_shown(span, *pair)]
     for key, value in shown[:_MAX_ATTRIBUTES]:
         name = plain(key.removeprefix(_PREFIX), _VALUE_LENGTH)
         yield f"{name}={plain(_said(value), _VALUE_LENGTH)}"
@@ -118,8 +120,12 @@ def _details(span: Span) -> Iterator[str]:
         yield plain(span.status_message, _MESSAGE_LENGTH)
 
 
-def _is_shown(key: str, value: Value) -> bool:
-    return key not in _UNSHOWN and (key, value) not in _USUAL
+def _is_shown(span: Span, key: str, value: Value) -> bool:
+    if key in _UNSHOWN or (key, value) in _USUAL:
+        return False
+    if span.is_answer and key in _UNSHOWN_OF_ANSWER:
+        return False
+    return not (key == _CODE and value == span.attributes.get("error.type"))
 
 
 def _said(value: Value) -> str:
@@ -146,7 +152,10 @@ def _notes(trace: Trace) -> Iterator[Text]:
 
 
 def _summary(trace: Trace) -> Iterator[Text]:
-    yield Text(", ".join(_facts(summary_of(trace))), style="bold")
+    summary = summary_of(trace)
+    yield Text(", ".join(_facts(summary)), style="bold")
+    if summary.bundle:
+        yield Text(f"bundle {plain(summary.bundle, _NAME_LENGTH)}")
     yield Text(f"trace {trace.trace_id}")
     for linked in dict.fromkeys(_links(trace.spans)):
         yield Text(f"linked trace {linked}")

@@ -82,10 +82,16 @@ def test_the_whole_is_said_in_a_line() -> None:
     text = shown(answer())
 
     assert "40.0 ms, tier PERSONAL, not degraded, kept: sampled, 6 spans of 2 services" in text
+    assert "\nbundle v7\n" in text
+    assert "=" not in row_of(text, "Recommend")  # not said twice
 
 
 def test_a_failed_span_is_red_and_says_why() -> None:
-    facts = {"error.type": "DEADLINE_EXCEEDED", "recmesh.source.status": "TIMEOUT"}
+    facts = {
+        "error.type": "LATE",
+        "rpc.response.status_code": "LATE",
+        "recmesh.source.status": "TIMEOUT",
+    }
     failed = span(
         "00000000000000c1", GATEWAY, LEAF, kind=CLIENT, attributes=facts, began_ns=BEGAN_NS
     )
@@ -95,6 +101,7 @@ def test_a_failed_span_is_red_and_says_why() -> None:
     coloured = shown(answer(failed), width=200, force_terminal=True)
 
     assert "source.status=TIMEOUT" in plain
+    assert plain.count("LATE") == 1
     assert "no answer within 85 ms" in plain
     assert "1 failed" in plain
     red = next(line for line in coloured.splitlines() if "no answer within" in line)
@@ -239,6 +246,7 @@ def test_json_has_every_span_with_offsets_from_the_answers_start() -> None:
     by_id = {each["span_id"]: each for each in found["spans"]}
     assert (found["trace_id"], found["duration_ms"]) == (trace.trace_id, 40.0)
     assert (found["tier"], found["degraded"], found["kept"]) == ("PERSONAL", False, "sampled")
+    assert found["bundle_version"] == "v7"
     assert (found["complete"], found["missing"]) == (False, ["x"])
     assert len(by_id) == 7
     assert by_id["00000000000000c1"]["start_offset_ms"] == -3.0
