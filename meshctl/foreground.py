@@ -36,7 +36,7 @@ def _greet(gateways: Sequence[ProcessState]) -> None:
         "",
         "  ask it:  meshctl recommend USER",
         f'           grpcurl -plaintext -d \'{{"user_id": "USER"}}\' {first} {method}',
-        "  see it:  meshctl status",
+        "  see it:  meshctl status, meshctl trace --last",
         "  stop it: Ctrl-C",
     )
     sys.stdout.write("\n".join(lines) + "\n")
