@@ -119,86 +119,130 @@ def telemetry_mesh(small_bundle: Bundle, directory: Path) -> Iterator[TelemetryM
     """Run the mesh until the block ends."""
     store = directory / "bundles"
     shutil.copytree(small_bundle.path.parent, store)
+    bundle = Bundle(store / small_bundle.version, small_bundle.manifest)
     # Scripted leaves end first: one whose watchers were killed may never end.
     with ExitStack() as running, ExitStack() as leaves:
         receiver = running.enter_context(OtlpReceiver().serving())
         dynamodb = running.enter_context(EmbeddedDynamodb())
-        common = {
-            "RECMESH_BUNDLES": str(store),
-            "RECMESH_CLOCK": "bundle",
-            "RECMESH_VERIFIER": "none",
-            "RECMESH_POLL_S": "0.1",
-            "RECMESH_DYNAMODB_ENDPOINT": dynamodb.endpoint,
-            "RECMESH_TRENDING_REFRESH_S": "0.3",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
-            "OTEL_METRIC_EXPORT_INTERVAL": "200",
-            "OTEL_BSP_SCHEDULE_DELAY": "50",
-        }
-        children: dict[str, Child] = {}
-        addresses: dict[str, str] = {}
-
-        def start(name: str, service: str, **settings: str) -> None:
-            folder = directory / name
-            folder.mkdir()
-            environment = {**common, **settings}
-            children[name], addresses[name] = running.enter_context(
-                started_service(folder, service, **environment)
-            )
-
-        def leaf(step: Step) -> ScriptedLeaf:
-            return leaves.enter_context(ScriptedLeaf(step, small_bundle.version).serving())
-
-        # So short a queue overflows as soon as the receiver keeps its senders waiting.
-        start("ann", "candidates", RECMESH_SOURCE="ann", **_queue_of(4))
-        start("similar", "candidates", RECMESH_SOURCE="similar")
-        start("trending", "candidates", RECMESH_SOURCE="trending")
-        start("ranker", "ranker")
-        away = leaf(fail(grpc.StatusCode.UNAVAILABLE, "away")).address
-        start(
-            "whole",
-            "gateway",
-            RECMESH_SOURCES=f"ann={addresses['ann']},similar={away};{addresses['similar']},"
-            f"trending={addresses['trending']}",
-            RECMESH_RANKER=f"{away};{addresses['ranker']}",
-        )
-        workers = {
-            "ann": (leaf(propose([10, 11, 12])), leaf(propose([10, 11, 12]))),
-            "similar": (leaf(propose([12, 13])),),
-            "trending": (leaf(propose([14, 15])),),
-        }
-        ranker = leaf(prefer_high_rows)
-        control_file = directory / "control.json"
-        start(
-            "scripted",
-            "gateway",
-            RECMESH_SOURCES=",".join(
-                f"{name}={';'.join(one.address for one in scripted)}"
-                for name, scripted in workers.items()
-            ),
-            RECMESH_RANKER=ranker.address,
-            RECMESH_CONTROL_FILE=str(control_file),
-            RECMESH_SLOW_SHARE="0.02",
-            RECMESH_KEPT_PER_S="1000",
-            OTEL_TRACES_SAMPLER="parentbased_always_off",
-        )
+        common = _settings(store, dynamodb.endpoint, receiver.endpoint)
+        processes = _Processes(directory, common, running)
+        scripts = _Scripts(bundle.version, leaves)
+        _start_whole(processes, scripts)
+        sources, ranker, control_file = _start_scripted(processes, scripts)
         _fill(dynamodb.endpoint)
-        for child in children.values():
-            child.wait_until_serving()
-        channels = {
-            name: running.enter_context(grpc.insecure_channel(address))
-            for name, address in addresses.items()
-        }
+        channels = processes.channels()
         yield TelemetryMesh(
             receiver=receiver,
-            bundle=Bundle(store / small_bundle.version, small_bundle.manifest),
+            bundle=bundle,
             whole=Stub(channels["whole"]),
             scripted=Scripted(
-                Stub(channels["scripted"]), addresses["scripted"], workers, ranker, control_file
+                Stub(channels["scripted"]),
+                processes.addresses["scripted"],
+                sources,
+                ranker,
+                control_file,
             ),
-            children=children,
+            children=processes.children,
             channels=channels,
             dynamodb=dynamodb,
         )
+
+
+class _Processes:
+    """Starts the mesh's processes, which all come up at the same time."""
+
+    def __init__(self, directory: Path, common: Mapping[str, str], running: ExitStack) -> None:
+        self.directory = directory
+        self.children: dict[str, Child] = {}
+        self.addresses: dict[str, str] = {}
+        self._common = common
+        self._running = running
+
+    def start(self, name: str, service: str, **settings: str) -> None:
+        folder = self.directory / name
+        folder.mkdir()
+        self.children[name], self.addresses[name] = self._running.enter_context(
+            started_service(folder, service, **{**self._common, **settings})
+        )
+
+    def channels(self) -> dict[str, grpc.Channel]:
+        """Return a channel to each process, once all serve."""
+        for child in self.children.values():
+            child.wait_until_serving()
+        return {
+            name: self._running.enter_context(grpc.insecure_channel(address))
+            for name, address in self.addresses.items()
+        }
+
+
+class _Scripts:
+    """Starts leaves that do what they are told."""
+
+    def __init__(self, version: str, running: ExitStack) -> None:
+        self._version = version
+        self._running = running
+
+    def leaf(self, step: Step) -> ScriptedLeaf:
+        return self._running.enter_context(ScriptedLeaf(step, self._version).serving())
+
+
+def _settings(store: Path, dynamodb: str, receiver: str) -> dict[str, str]:
+    return {
+        "RECMESH_BUNDLES": str(store),
+        "RECMESH_CLOCK": "bundle",
+        "RECMESH_VERIFIER": "none",
+        "RECMESH_POLL_S": "0.1",
+        "RECMESH_DYNAMODB_ENDPOINT": dynamodb,
+        "RECMESH_TRENDING_REFRESH_S": "0.3",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver,
+        "OTEL_METRIC_EXPORT_INTERVAL": "200",
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+    }
+
+
+def _start_whole(processes: _Processes, scripts: _Scripts) -> None:
+    """Start a gateway with real leaves, two of which have a second worker that is away."""
+    # So short a queue overflows as soon as the receiver keeps its senders waiting.
+    queue = {"OTEL_BSP_MAX_QUEUE_SIZE": "4", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4"}
+    processes.start("ann", "candidates", RECMESH_SOURCE="ann", **queue)
+    processes.start("similar", "candidates", RECMESH_SOURCE="similar")
+    processes.start("trending", "candidates", RECMESH_SOURCE="trending")
+    processes.start("ranker", "ranker")
+    away = scripts.leaf(fail(grpc.StatusCode.UNAVAILABLE, "away")).address
+    at = processes.addresses
+    processes.start(
+        "whole",
+        "gateway",
+        RECMESH_SOURCES=f"ann={at['ann']},similar={away};{at['similar']},trending={at['trending']}",
+        RECMESH_RANKER=f"{away};{at['ranker']}",
+    )
+
+
+def _start_scripted(
+    processes: _Processes, scripts: _Scripts
+) -> tuple[dict[str, tuple[ScriptedLeaf, ...]], ScriptedLeaf, Path]:
+    """Start a gateway with scripted leaves; return them and the file of its switches."""
+    sources = {
+        "ann": (scripts.leaf(propose([10, 11, 12])), scripts.leaf(propose([10, 11, 12]))),
+        "similar": (scripts.leaf(propose([12, 13])),),
+        "trending": (scripts.leaf(propose([14, 15])),),
+    }
+    ranker = scripts.leaf(prefer_high_rows)
+    control_file = processes.directory / "control.json"
+    processes.start(
+        "scripted",
+        "gateway",
+        RECMESH_SOURCES=",".join(
+            f"{name}={';'.join(one.address for one in workers)}"
+            for name, workers in sources.items()
+        ),
+        RECMESH_RANKER=ranker.address,
+        RECMESH_CONTROL_FILE=str(control_file),
+        RECMESH_SLOW_SHARE="0.02",
+        RECMESH_KEPT_PER_S="1000",
+        OTEL_TRACES_SAMPLER="parentbased_always_off",
+    )
+    return sources, ranker, control_file
 
 
 def point_to_a_broken_bundle(good: Bundle) -> None:
@@ -218,13 +262,6 @@ def damage_trends(endpoint: str) -> None:
         "row_format": {"N": "99"},
     }
     client.put_item(TableName=TrendingTables(DEFAULT_TABLE_PREFIX).top, Item=row)
-
-
-def _queue_of(spans: int) -> dict[str, str]:
-    return {
-        "OTEL_BSP_MAX_QUEUE_SIZE": str(spans),
-        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": str(spans),
-    }
 
 
 def _fill(endpoint: str) -> None:
