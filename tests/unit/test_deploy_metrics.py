@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-COMPOSE = Path(__file__).parents[2] / "deploy" / "compose"
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "deploy" / "compose"
+SCHEMA = ROOT / "services" / "telemetry.json"
 DASHBOARDS = sorted((COMPOSE / "grafana" / "dashboards").glob("*.json"))
 ALERTS = COMPOSE / "alerts.yaml"
 
@@ -34,7 +36,7 @@ class Query:
 
 def metric_names() -> dict[str, frozenset[str]]:
     """Return the labels of every series of the mesh, by its name in Prometheus."""
-    metrics = json.loads((COMPOSE / "metric-names.json").read_text())["metrics"]
+    metrics = json.loads(SCHEMA.read_text())["metrics"]
     return {
         series: frozenset(attribute.replace(".", "_") for attribute in metric["attributes"])
         for metric in metrics
@@ -115,7 +117,7 @@ def test_every_metric_of_the_schema_is_on_a_dashboard() -> None:
             for query in dashboard_queries(dashboard)
         )
     )
-    metrics = json.loads((COMPOSE / "metric-names.json").read_text())["metrics"]
+    metrics = json.loads(SCHEMA.read_text())["metrics"]
     unseen = {
         metric["name"]
         for metric in metrics
