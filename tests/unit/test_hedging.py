@@ -1,10 +1,17 @@
 """Hedging: only what is slower than most is called again, and only as much as answers pay for."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.domain.hedging import EARNED, MOST_SAVED, RENEWED_EVERY, Hedging
+from services.gateway.domain.hedging import (
+    EARNED,
+    MOST_SAVED,
+    RENEWED_EVERY,
+    SCARCE_FACTOR,
+    Hedging,
+)
 from tests.unit.gateway_world import CASES
 
 
@@ -56,6 +63,17 @@ def test_a_leaf_that_answers_nothing_gets_no_more_than_what_was_saved() -> None:
 
     assert spent == MOST_SAVED
     assert hedging.delay_s() is None
+
+
+def test_when_little_is_saved_only_slower_calls_are_worth_it() -> None:
+    hedging = after(10_000, 0.010)
+    while hedging.delay_s() == 0.010:
+        hedging.spend()
+
+    assert hedging.delay_s() == pytest.approx(0.010 * SCARCE_FACTOR)
+    for _ in range(200):
+        hedging.answered(0.010)
+    assert hedging.delay_s() == 0.010
 
 
 @CASES

@@ -15,6 +15,11 @@ EARNED = 0.05
 """Second calls that one answer pays for."""
 MOST_SAVED = 5.0
 """Second calls that can be saved up."""
+SCARCE = 3.0
+"""Savings below which only calls slower still are worth one: by `SCARCE_FACTOR`. One in twenty is
+slower than the quantile and one in twenty is paid for, so without it the slowest found nothing
+left: of 16 calls ten times slower 8 were not made again."""
+SCARCE_FACTOR = 1.5
 REMEMBERED = 512
 """Latencies that the quantile is taken of: about ten seconds of a busy leaf."""
 RENEWED_EVERY = 32
@@ -38,7 +43,9 @@ class Hedging:
 
     def delay_s(self) -> float | None:
         """Return after how long a second call is worth it; None: not at all now."""
-        return self._delay_s if self._saved >= 1.0 else None
+        if self._delay_s is None or self._saved < 1.0:
+            return None
+        return self._delay_s if self._saved >= SCARCE else self._delay_s * SCARCE_FACTOR
 
     def spend(self) -> bool:
         """Pay for one second call; False when nothing is left."""
