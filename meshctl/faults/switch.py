@@ -30,8 +30,8 @@ class Switch:
         self._path = path
         self._tally = tally
         self._stamp: _Stamp = None
-        # The same run twice hits the same calls, as far as they come in the same order. But two
-        # proxies must not hit alike: a call made again on another worker would meet its fault again.
+        # The same run twice hits the same calls, as far as they come in the same order. Two
+        # proxies must not hit alike: a call made again elsewhere would meet its fault again.
         self._random = random.Random(str(path))  # noqa: S311 - nothing to keep secret
 
     async def watch(self) -> None:
