@@ -25,7 +25,7 @@ PARTS = (*LEAVES, GATEWAY)
 """What `workers` counts."""
 MAX_WORKERS = 64
 DEFAULT_PORT = 8080
-LEAF_NICENESS = 5
+LEAF_NICENESS = 10
 """On a full core the gateway goes first: who refuses must not wait behind those who work."""
 DEFAULT_BUNDLES = Path("bundles")
 DEFAULT_CONTROL_FILE = STATE_DIRECTORY / "control.json"

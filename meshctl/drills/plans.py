@@ -4,7 +4,7 @@ from meshctl.drills.mesh import MeshPlan
 from meshctl.faults import FaultLevel
 from meshctl.standard_mesh import LEAVES
 
-MAX_AGE_S = 2.0
+MAX_AGE_S = 4.0
 """Age at which trending is stale here: minutes would make a drill of its own."""
 
 BYTES_PLAN = MeshPlan(
