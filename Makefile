@@ -10,9 +10,9 @@ PROTOS_VENV := .venv-protos
 # Into a terminal pip shows its progress; into a file it would only fill it.
 PIP_INSTALL := -m pip install --disable-pip-version-check $(shell test -t 2 || echo --quiet)
 PROTO_FILES = $(shell find protos -name '*.proto' | sort)
-CODE := services signals meshkit pipeline meshctl recmesh_client deploy tests
+CODE := services signals meshkit pipeline meshctl recmesh_client benchmarks deploy tests
 
-.PHONY: help setup demo test drill compose-test compose-smoke check format format-check lint typecheck protos protos-check lock clean
+.PHONY: help setup demo test drill bench compose-test compose-smoke check format format-check lint typecheck protos protos-check lock clean
 
 help: ## List these targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ test: setup ## Run the tests.
 drill: setup ## Break a mesh on purpose, and bundles under load, full size (about 30 minutes).
 	@$(BIN)/meshctl drill
 	@RECMESH_DRILL=full $(BIN)/python -m pytest -s -o timeout=560 tests/e2e/test_rollout_drill.py
+
+bench: setup ## Measure what tracing costs, in one run (about 6 minutes).
+	@$(BIN)/python -m benchmarks.tracing --rounds 14 --requests 250
 
 compose-test: setup ## Run the containers' core profile under podman, break it, see it mend.
 	@deploy/compose/test.sh

@@ -1,4 +1,4 @@
-"""What tracing costs a request: `python -m benchmarks.tracing --bundles DIR`.
+"""What tracing costs a request: `make bench`, or `python -m benchmarks.tracing --bundles DIR`.
 
 Five equal meshes stand side by side, which differ in their OpenTelemetry variables only: tracing
 off, 1 % and 100 % of the requests sampled with a collector that takes everything, and 1 % with a
@@ -18,10 +18,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.console import Console
+
 from benchmarks.machine import cpu_s, machine_facts
 from meshctl.drills.child import running_load
 from meshctl.drills.load import LoadPlan
-from meshctl.drills.world import World, open_world
+from meshctl.drills.world import World, open_world, train_world
 from meshctl.local_mesh import LocalMesh, MeshFacts
 from meshctl.prepare import prepare_dynamodb
 from meshctl.standard_mesh import PARTS, SOURCES, MeshSettings, standard_specs
@@ -182,17 +184,24 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
     return "\n".join(lines)
 
 
+def world_of(bundles: Path | None, directory: Path) -> World:
+    """Return the bundle that was named, or one of a synthetic world."""
+    if bundles is not None:
+        return open_world(bundles)
+    return train_world(directory, is_small=False, console=Console(stderr=True))
+
+
 def main() -> None:
     """Measure, print a table, and write it as JSON where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bundles", type=Path, required=True)
+    parser.add_argument("--bundles", type=Path, help="without: a synthetic world is trained")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    world = open_world(arguments.bundles)
     with tempfile.TemporaryDirectory() as made, collectors() as addresses, ExitStack() as running:
         directory = Path(made)
+        world = world_of(arguments.bundles, directory)
         compared = variants(*addresses)
         for number, variant in enumerate(compared):
             running.enter_context(running_mesh(variant, world, directory / str(number)))
