@@ -16,7 +16,7 @@ TRENDING = "trending"
 KINDS = (FaultKind.ERRORS, FaultKind.THROTTLE, FaultKind.HANG)
 PER_S = 50.0
 FAULT_S = 60.0
-SMALL_FAULT_S = 4.5
+SMALL_FAULT_S = 8.0
 RECOVERY_LIMIT_S = 90.0
 """Between failed reads the trending service pauses up to a minute."""
 GRACE_S = 1.5

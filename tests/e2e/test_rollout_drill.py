@@ -137,7 +137,7 @@ def test_no_caller_notices_that_versions_come_and_go(
         assert asked.version in records.current_during(asked)
         assert records.answered[asked.trace_id] == asked.version
         calls = records.served[asked.trace_id]
-        assert sorted(leaf for leaf, _ in calls) == sorted(LEAVES)
+        assert {leaf for leaf, _ in calls} == set(LEAVES)  # a slow one may be asked twice
         assert {version for _, version in calls} == {asked.version}
     assert {leaf: len(records.workers[leaf]) for leaf in LEAVES} == dict.fromkeys(LEAVES, 2)
     assert all(maps(pid, current) for pid in leaf_pids(drilled))

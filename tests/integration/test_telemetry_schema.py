@@ -276,7 +276,7 @@ def lose_dynamodb(mesh: TelemetryMesh) -> None:
     damage_trends(mesh.dynamodb.endpoint)
     eventually(lambda: failed("trending.read_top"))
     mesh.dynamodb.stop()
-    eventually(lambda: failed("trending.refresh"))
+    eventually(lambda: failed("trending.refresh") and failed("trending.read_segments"))
 
 
 @pytest.fixture(scope="module")
