@@ -25,7 +25,7 @@ PARTS = (*LEAVES, GATEWAY)
 """What `workers` counts."""
 MAX_WORKERS = 64
 DEFAULT_PORT = 8080
-LEAF_NICENESS = 10
+LEAF_NICENESS = 5
 """On a full core the gateway goes first: who refuses must not wait behind those who work."""
 DEFAULT_BUNDLES = Path("bundles")
 DEFAULT_CONTROL_FILE = STATE_DIRECTORY / "control.json"
@@ -156,7 +156,6 @@ def _dynamodb(settings: MeshSettings) -> ProcessSpec:
         argv=("meshctl.embedded_dynamodb",),
         env={"RECMESH_LISTEN": _ANY_PORT, **_EMBEDDED_ACCOUNT},
         protocol="http",
-        niceness=LEAF_NICENESS,
         prepare=lambda address: settings.prepare_dynamodb(f"http://{address}"),
     )
 
