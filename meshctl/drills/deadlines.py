@@ -35,7 +35,7 @@ def every_call_has_less_than(limit_s: float, counts: Mapping[str, Counts], done:
     least_s = min((each.least_remaining_s or 0.0 for each in counts.values()), default=0.0)
     most_s = max((each.most_remaining_s or 0.0 for each in counts.values()), default=0.0)
     is_every_leaf_called = bool(counts) and all(each.mesh_calls for each in counts.values())
-    are_given = is_every_leaf_called and not without and most_s < limit_s
+    are_given = is_every_leaf_called and not without and 0.0 < most_s < limit_s
     return Finding(
         "deadlines",
         done,

@@ -1,6 +1,7 @@
 """What the drills hold against the mesh: every verdict can say no."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,19 @@ def test_one_failed_or_empty_answer_is_not_held(fault: dict[str, object]) -> Non
 
 def test_too_few_requests_show_nothing() -> None:
     assert not no_request_failed(SUBJECT, steady(1), at_least=100).is_held
+
+
+def test_only_a_few_refusals_are_put_down_to_the_machine() -> None:
+    def about(*outcomes: str) -> str:
+        failed = [answered(n, outcome=each, items=0) for n, each in enumerate(outcomes)]
+        found = no_request_failed(SUBJECT, [*steady(10), *failed], at_least=1)
+        assert not found.is_held
+        return found.about
+
+    assert about(SHED) == "time"
+    assert about(*[SHED] * 50) == "state"
+    assert about(SHED, "INTERNAL") == "state"
+    assert about("INTERNAL") == "state"
 
 
 def test_a_late_answer_is_not_held() -> None:
@@ -158,6 +172,16 @@ def test_a_deadline_outside_of_the_callers_is_not_held(fault: dict[str, object])
     counts = {"ranker": seen(), "ann": seen(**fault)}
 
     assert not every_call_has_less_than(0.15, counts, "").is_held
+
+
+def test_only_a_call_that_lost_its_time_on_the_way_is_put_down_to_the_machine() -> None:
+    def about(**fault: Any) -> str:
+        return every_call_has_less_than(0.15, {"ranker": seen(**fault)}, "").about
+
+    assert about(least_remaining_s=0.0) == "time"
+    assert about(least_remaining_s=0.0, most_remaining_s=0.0) == "state"
+    assert about(most_remaining_s=0.2) == "state"
+    assert about(without_deadline=1) == "state"
 
 
 def test_more_than_1_2_attempts_a_request_are_not_held() -> None:
