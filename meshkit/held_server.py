@@ -9,12 +9,12 @@ from typing import TypeVar
 
 import grpc
 
-from meshkit import metrics
-from meshkit.bundle_metrics import BundleMetrics
 from meshkit.bundles import Bundle, BundleError, BundleStore, open_store
 from meshkit.probation import MEMORY_LIMIT_BYTES, TIME_LIMIT_S, Verdict, on_probation
 from meshkit.server import Health, ServerSettings, serve_sync
 from meshkit.shelf import Shelf, ShelfKeeper, ShelfSettings
+from meshkit.telemetry import metrics
+from meshkit.telemetry.bundle_metrics import BundleMetrics
 from meshkit.verifier import Verifier
 
 WAIT_S = 0.05

@@ -20,8 +20,8 @@ from typing import Any, TypeAlias
 import grpc
 
 from meshkit.admission import Admission, CallPool
-from meshkit.recorder import Recorder
 from meshkit.served_call import CallGate, Calls, Handler
+from meshkit.telemetry.recorder import Recorder
 
 # StatusService says why nothing is served yet, so it must answer before calls are let in.
 _UNTOUCHED = (

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 
 import grpc
 
-from meshkit import metrics, semconv, telemetry
+from meshkit import telemetry
 from meshkit.errors import (
     CallerError,
     DependencyError,
@@ -21,12 +21,13 @@ from meshkit.errors import (
     NotReady,
     Overloaded,
 )
-from meshkit.notes import Event
-from meshkit.outgoing_call import NOTES_RETURNED
-from meshkit.recorder import Recorder
-from meshkit.recording import Recording
-from meshkit.server_metrics import ServerMetrics
 from meshkit.statuses import code_of, status_code, status_of
+from meshkit.telemetry import metrics, semconv
+from meshkit.telemetry.notes import Event
+from meshkit.telemetry.outgoing_call import NOTES_RETURNED
+from meshkit.telemetry.recorder import Recorder
+from meshkit.telemetry.recording import Recording
+from meshkit.telemetry.server_metrics import ServerMetrics
 
 # Codes that OpenTelemetry counts as the server's own failure; others are the caller's business.
 _SERVER_FAULTS = frozenset(
@@ -108,7 +109,7 @@ class Calls:
 
     def __init__(self, gate: CallGate | None, recorder: Recorder | None) -> None:
         self._gate = gate or CallGate()
-        self._recorder = recorder or telemetry.recorder()
+        self._recorder = recorder or telemetry.process_recorder()
         self._metrics = ServerMetrics(metrics.meter())
 
     @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 from meshctl.run_file import GATEWAY
 from meshctl.traces.otlp_json import spans_from
 from meshctl.traces.span import ANSWER, Span
-from meshkit.semconv import RPC_STATUS_CODE
+from meshkit.telemetry.semconv import RPC_STATUS_CODE
 
 NS_PER_S = 1e9
 

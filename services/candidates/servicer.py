@@ -9,12 +9,12 @@ import numpy as np
 from recmesh.candidates.v1 import candidates_pb2, candidates_pb2_grpc
 from recmesh.common.v1 import common_pb2
 
-from meshkit import recording
 from meshkit.call_log import CallLog
 from meshkit.errors import VersionNotHeld
 from meshkit.fields import FieldFaults
-from meshkit.notes import Value
 from meshkit.shelf import Shelf
+from meshkit.telemetry import recording
+from meshkit.telemetry.notes import Value
 from services import attributes
 from services.candidates.domain.values import Candidates, CandidateSource, Query
 from signals.limits import (

@@ -11,7 +11,7 @@ import numpy as np
 from recmesh.candidates.v1 import candidates_pb2, candidates_pb2_grpc
 from recmesh.common.v1 import status_pb2_grpc
 
-from meshkit import metrics, telemetry
+from meshkit import telemetry
 from meshkit.bundles import Bundle, readable
 from meshkit.call_log import CallLog
 from meshkit.clock import Clock, FixedClock, WallClock
@@ -20,6 +20,7 @@ from meshkit.errors import DependencyError
 from meshkit.held_server import serve_held
 from meshkit.logs import setup_logs
 from meshkit.shelf import Shelf
+from meshkit.telemetry import metrics
 from services.candidates.adapters.ann_source import AnnSource
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
 from services.candidates.adapters.similar_source import SimilarSource

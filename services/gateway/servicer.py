@@ -12,13 +12,12 @@ from google.protobuf.duration_pb2 import Duration
 from recmesh.common.v1 import common_pb2
 from recmesh.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
-from meshkit import recording
 from meshkit.admission import PATIENT_S, Admission
 from meshkit.call_log import CallLog
 from meshkit.deadlines import Budget
 from meshkit.fields import FieldFaults
-from meshkit.recorder import DEGRADED
-from meshkit.telemetry import current_ids
+from meshkit.telemetry import current_ids, recording
+from meshkit.telemetry.recorder import DEGRADED
 from services import attributes
 from services.gateway.domain.pins import Pins
 from services.gateway.domain.values import Answer, Ask, RankedBy, SourceAnswer

@@ -11,10 +11,9 @@ import grpc
 from recmesh.common.v1 import status_pb2, status_pb2_grpc
 from recmesh.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
-from meshkit import metrics, telemetry
+from meshkit import telemetry
 from meshkit.addresses import is_numeric
 from meshkit.admission import Admission
-from meshkit.admission_metrics import watch_admission
 from meshkit.bundles import Bundle, readable
 from meshkit.call_log import CallLog
 from meshkit.channels import open_channel
@@ -24,6 +23,8 @@ from meshkit.held_server import keeper_of, require_servable
 from meshkit.logs import setup_logs
 from meshkit.server import serve_aio
 from meshkit.shelf import Shelf
+from meshkit.telemetry import metrics
+from meshkit.telemetry.admission_metrics import watch_admission
 from services.gateway.adapters import grpc_ranker_client, grpc_source_client
 from services.gateway.adapters.answer_metrics import AnswerMetrics
 from services.gateway.adapters.bundle_history_store import BundleHistoryStore
@@ -163,7 +164,7 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
         """Return the edition of a bundle, its channels connected by a few requests."""
         recommender = self._wire(opened)
         ask = Ask("", 20, "", tuple(opened.texts.item_id(row) for row in range(5)), ())
-        with telemetry.recorder().silent():
+        with telemetry.process_recorder().silent():
             for _ in range(WARM_REQUESTS):
                 await recommender.recommend(ask, Budget.start(WARM_LIMIT_S, None))
         return Edition(recommender, opened.texts)

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from recmesh.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 
-from meshkit import recording
 from meshkit.call_log import CallLog
 from meshkit.errors import VersionNotHeld
 from meshkit.fields import FieldFaults
 from meshkit.shelf import Shelf
+from meshkit.telemetry import recording
 from services import attributes
 from services.ranker.domain.rank import rank
 from services.ranker.domain.values import ItemTables, RankingQuery, ScoringModel, SourceColumn

@@ -7,12 +7,13 @@ import numpy as np
 from recmesh.common.v1 import status_pb2_grpc
 from recmesh.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 
-from meshkit import metrics, telemetry
+from meshkit import telemetry
 from meshkit.bundles import Bundle, readable
 from meshkit.call_log import CallLog
 from meshkit.held_server import serve_held
 from meshkit.logs import setup_logs
 from meshkit.shelf import Shelf
+from meshkit.telemetry import metrics
 from services.ranker.adapters.bundle_item_tables import open_item_tables
 from services.ranker.adapters.lightgbm_model import LightgbmModel
 from services.ranker.adapters.ranking_metrics import RankingMetrics

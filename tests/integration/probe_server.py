@@ -18,8 +18,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from meshkit.admission import Admission, CallPool
 from meshkit.interceptors import AioServerInterceptor, SyncServerInterceptor
-from meshkit.recorder import Recorder
 from meshkit.served_call import CallGate
+from meshkit.telemetry.recorder import Recorder
 
 SERVICE = "meshkit.test.v1.ProbeService"
 METHOD = f"/{SERVICE}/Do"

@@ -17,11 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
-from meshkit import errors, leaf_notes, recording, telemetry
+from meshkit import errors, telemetry
 from meshkit.errors import FieldViolation, InvalidFields
-from meshkit.leaf_notes import LeafNotes
-from meshkit.outgoing_call import NOTES_ASKED, NOTES_RETURNED
 from meshkit.served_call import CallGate
+from meshkit.telemetry import leaf_notes, recording
+from meshkit.telemetry.leaf_notes import LeafNotes
+from meshkit.telemetry.outgoing_call import NOTES_ASKED, NOTES_RETURNED
 from tests.integration.probe_server import (
     DEADLINE_S,
     METHOD,

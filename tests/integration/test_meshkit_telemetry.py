@@ -23,7 +23,7 @@ from tests.integration.meshkit_echo import ECHO
 PROGRAM = """
 from meshkit import telemetry
 telemetry.setup("echo", "echo-1")
-with telemetry.recorder().own("work"):
+with telemetry.process_recorder().own("work"):
     print(telemetry.current_ids().trace_id)
 telemetry.shutdown(timeout_s={timeout_s})
 """

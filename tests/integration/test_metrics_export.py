@@ -10,7 +10,8 @@ from tests.integration.meshkit_children import ROOT, free_port
 from tests.integration.otlp_receiver import OtlpReceiver
 
 PROGRAM = """
-from meshkit import metrics, telemetry
+from meshkit import telemetry
+from meshkit.telemetry import metrics
 telemetry.setup("echo", "echo-1")
 meter = metrics.meter()
 meter.counter("calls", "{call}", "Calls").add(3)

@@ -7,7 +7,7 @@ from typing import Any
 from opentelemetry.sdk.metrics import export
 from opentelemetry.sdk.resources import Resource
 
-from meshkit.metrics import CUMULATIVE, Histograms, SdkMeter, with_histograms
+from meshkit.telemetry.metrics import CUMULATIVE, Histograms, SdkMeter, with_histograms
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanContext, SpanKind
 
-from meshkit import leaf_notes
-from meshkit.leaf_notes import MAX_BYTES, Origin
-from meshkit.notes import Event, Value
-from meshkit.recording import Mode, Recording
+from meshkit.telemetry import leaf_notes
+from meshkit.telemetry.leaf_notes import MAX_BYTES, Origin
+from meshkit.telemetry.notes import Event, Value
+from meshkit.telemetry.recording import Mode, Recording
 
 ORIGIN = Origin("candidates-ann", "host-7")
 LINK = SpanContext(0xABC, 0xDEF, is_remote=False)

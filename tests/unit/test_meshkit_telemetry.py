@@ -8,7 +8,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from meshkit import telemetry
 from meshkit.config import ConfigError
-from meshkit.recorder import Recorder
+from meshkit.telemetry.recorder import Recorder
 
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
 

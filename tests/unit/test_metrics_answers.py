@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from meshkit.instruments import OTHER
+from meshkit.telemetry.instruments import OTHER
 from services.gateway.adapters.answer_metrics import REASONS, AnswerMetrics
 from services.gateway.adapters.leaf_metrics import LeafMetrics
 from services.gateway.domain.failures import Failure

@@ -8,8 +8,8 @@ import pytest
 from opentelemetry import context, trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from meshkit.instruments import ABSENT, OTHER, SECONDS, Value, first_of, one_of
-from meshkit.metrics import DELTA, EXEMPLAR_FILTERS, Meter
+from meshkit.telemetry.instruments import ABSENT, OTHER, SECONDS, Value, first_of, one_of
+from meshkit.telemetry.metrics import DELTA, EXEMPLAR_FILTERS, Meter
 from tests.unit.metric_reading import ReadableMeter
 
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C

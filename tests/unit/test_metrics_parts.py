@@ -10,13 +10,13 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from meshkit.bundle_metrics import BundleMetrics
 from meshkit.bundles import Bundle, BundleError
 from meshkit.bundles.manifest import Manifest
 from meshkit.config import ConfigError
-from meshkit.instruments import OTHER
-from meshkit.server_metrics import MAX_METHODS, ServerMetrics
-from meshkit.span_losses import batching
+from meshkit.telemetry.bundle_metrics import BundleMetrics
+from meshkit.telemetry.instruments import OTHER
+from meshkit.telemetry.server_metrics import MAX_METHODS, ServerMetrics
+from meshkit.telemetry.span_losses import batching
 from tests.unit.metric_reading import ReadableMeter, Reading
 
 METHOD = "echo.v1.EchoService/Echo"

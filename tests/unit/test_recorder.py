@@ -9,11 +9,11 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode
 
-from meshkit import recording
-from meshkit.leaf_notes import LeafNotes, read
-from meshkit.outgoing_call import NOTES_ASKED, NOTES_RETURNED, begin_call
-from meshkit.recorder import KeepBudget, KeepRules, Recorder
-from meshkit.spans import MAX_PARTS, MAX_TEXT_CHARACTERS
+from meshkit.telemetry import recording
+from meshkit.telemetry.leaf_notes import LeafNotes, read
+from meshkit.telemetry.outgoing_call import NOTES_ASKED, NOTES_RETURNED, begin_call
+from meshkit.telemetry.recorder import KeepBudget, KeepRules, Recorder
+from meshkit.telemetry.spans import MAX_PARTS, MAX_TEXT_CHARACTERS
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 METHOD = "test.Service/Ask"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, TraceState
 
-from meshkit import recording
-from meshkit.notes import Note
-from meshkit.outgoing_call import NOTES_ASKED, NOTES_RETURNED, OutgoingCall, begin_call
-from meshkit.recording import UNRECORDED, Mode, Recording
+from meshkit.telemetry import recording
+from meshkit.telemetry.notes import Note
+from meshkit.telemetry.outgoing_call import NOTES_ASKED, NOTES_RETURNED, OutgoingCall, begin_call
+from meshkit.telemetry.recording import UNRECORDED, Mode, Recording
 
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
 METHOD = "test.LeafService/Ask"

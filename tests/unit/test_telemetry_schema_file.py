@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from meshkit.instruments import SECONDS
+from meshkit.telemetry.instruments import SECONDS
 from tests.telemetry_schema import (
     Emitted,
     Event,

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
-from meshkit.trace_files import TraceFileExporter
+from meshkit.telemetry.trace_files import TraceFileExporter
 
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
 START_NS = 1_780_000_000_123_456_789

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import StatusCode
 
-from meshkit.recorder import Recorder
+from meshkit.telemetry.recorder import Recorder
 from services.candidates.adapters.trending_refresher import TrendingRefresher
 from services.candidates.domain.trending import (
     GLOBAL,

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from meshkit.instruments import Value, one_of
-from meshkit.metrics import Meter
+from meshkit.telemetry.instruments import Value, one_of
+from meshkit.telemetry.metrics import Meter
 
 OK = "ok"
 FAILED = "failed"

@@ -11,9 +11,10 @@ from typing import Self
 
 from opentelemetry.trace import SpanContext
 
-from meshkit import recording, telemetry
-from meshkit.metrics import Meter
-from meshkit.recorder import Recorder
+from meshkit import telemetry
+from meshkit.telemetry import recording
+from meshkit.telemetry.metrics import Meter
+from meshkit.telemetry.recorder import Recorder
 from services import attributes
 from services.candidates.adapters.trending_metrics import TrendingMetrics
 from services.candidates.domain.trending import (
@@ -74,7 +75,7 @@ class TrendingRefresher:
         self._refresh_s = refresh_s
         self._first_backoff_s = first_backoff_s
         self._metrics = metrics or TrendingMetrics(Meter())
-        self._recorder = recorder or telemetry.recorder()
+        self._recorder = recorder or telemetry.process_recorder()
         self._held: tuple[TrendingSnapshot, SpanContext | None] = (NO_SNAPSHOT, None)
         self._changed = threading.Condition()
         self._wanted: OrderedDict[Segment, float] = OrderedDict()

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from meshkit.instruments import ITEMS, one_of
-from meshkit.metrics import Meter
+from meshkit.telemetry.instruments import ITEMS, one_of
+from meshkit.telemetry.metrics import Meter
 from services.gateway.domain.filters import FILTERS
 from services.gateway.domain.values import Answer, RankedBy, SourceStatus
 from signals.tiers import Tier

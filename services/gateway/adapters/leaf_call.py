@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
-from meshkit.metrics import Meter
-from meshkit.outgoing_call import OutgoingCall, begin_call
+from meshkit.telemetry.metrics import Meter
+from meshkit.telemetry.outgoing_call import OutgoingCall, begin_call
 from services import attributes
 from services.gateway.adapters.leaf_log import ANSWERS, LeafLog
 from services.gateway.adapters.leaf_metrics import LeafMetrics

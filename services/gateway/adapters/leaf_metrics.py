@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import grpc
 
-from meshkit import semconv
-from meshkit.instruments import ABSENT, one_of
-from meshkit.metrics import Meter
+from meshkit.telemetry import semconv
+from meshkit.telemetry.instruments import ABSENT, one_of
+from meshkit.telemetry.metrics import Meter
 
 LEAF = "recmesh.leaf"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from meshkit import recording
+from meshkit.telemetry import recording
 from services import attributes
 from services.gateway.domain.trail import Fact
 

@@ -1,7 +1,7 @@
 """What the ranker counts of its work."""
 
-from meshkit.instruments import ITEMS
-from meshkit.metrics import Meter
+from meshkit.telemetry.instruments import ITEMS
+from meshkit.telemetry.metrics import Meter
 
 
 class RankingMetrics:

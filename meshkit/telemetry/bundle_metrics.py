@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from meshkit.bundles import Bundle
 from meshkit.config import ConfigError
-from meshkit.instruments import Value
-from meshkit.metrics import Meter
+from meshkit.telemetry.instruments import Value
+from meshkit.telemetry.metrics import Meter
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from meshkit.instruments import one_of
-from meshkit.metrics import Meter
+from meshkit.telemetry.instruments import one_of
+from meshkit.telemetry.metrics import Meter
 
 QUEUE_FULL = "queue_full"
 EXPORT_FAILED = "export_failed"

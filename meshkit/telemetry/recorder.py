@@ -14,11 +14,11 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision, Sampler
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from meshkit import leaf_notes, semconv
-from meshkit.leaf_notes import Origin
-from meshkit.outgoing_call import NOTES_ASKED
-from meshkit.recording import UNRECORDED, Mode, Recording
-from meshkit.spans import spans_of
+from meshkit.telemetry import leaf_notes, semconv
+from meshkit.telemetry.leaf_notes import Origin
+from meshkit.telemetry.outgoing_call import NOTES_ASKED
+from meshkit.telemetry.recording import UNRECORDED, Mode, Recording
+from meshkit.telemetry.spans import spans_of
 
 DEFAULT_SLOW_SHARE = 0.5  # half the time gone is half the way to a late answer
 DEFAULT_KEPT_PER_S = 10.0  # an outage shows in a few traces; all of them would feed it

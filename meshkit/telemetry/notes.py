@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from opentelemetry.trace import SpanContext, SpanKind
 
-from meshkit import semconv
+from meshkit.telemetry import semconv
 
 Value: TypeAlias = str | bool | int | float | tuple[str, ...]
 

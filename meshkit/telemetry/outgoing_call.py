@@ -5,14 +5,14 @@ from collections.abc import Iterable
 
 from opentelemetry.trace import SpanKind
 
-from meshkit import semconv
-from meshkit.notes import Note, Value
-from meshkit.recording import Recording, current
+from meshkit.telemetry import semconv
+from meshkit.telemetry.notes import Note, Value
+from meshkit.telemetry.recording import Recording, current
 
 NOTES_ASKED = ("recmesh-notes", "1")
 """Metadata of a call whose trace is not sampled: the callee returns its notes with its answer."""
 NOTES_RETURNED = "recmesh-notes-bin"
-"""Trailing metadata that they are returned in, as `meshkit.leaf_notes` writes them."""
+"""Trailing metadata that they are returned in, as `meshkit.telemetry.leaf_notes` writes them."""
 
 _OK = "OK"
 

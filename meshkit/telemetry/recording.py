@@ -6,7 +6,8 @@ only. So a request makes no spans on its way: it takes notes, at about a microse
 call itself, of its *stages* and of the calls that it makes. Stages follow one another, so `mark`
 ends one and begins the next; calls begun in a stage become its children. The recording is finished
 when all that holds it has let go: the handler, work that outlives it, and calls still open. Then
-`meshkit.recorder` decides. Not safe between threads: a request stays in one, or on one loop.
+`meshkit.telemetry.recorder` decides. Not safe between threads: a request stays in one, or on one
+loop.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
 
-from meshkit.notes import Note, Value
+from meshkit.telemetry.notes import Note, Value
 
 new_id = RandomIdGenerator().generate_span_id
 

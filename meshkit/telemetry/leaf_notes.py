@@ -10,9 +10,9 @@ from typing import Any
 
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
-from meshkit import semconv
-from meshkit.notes import Event, Note, Value
-from meshkit.recording import Recording
+from meshkit.telemetry import semconv
+from meshkit.telemetry.notes import Event, Note, Value
+from meshkit.telemetry.recording import Recording
 
 # Trailing metadata holds 8 KiB by default and fails the call beyond; an error may take 5.7 of it.
 MAX_BYTES = 1_400

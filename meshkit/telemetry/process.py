@@ -18,18 +18,18 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
-from meshkit import metrics
 from meshkit.config import ConfigError, read_environment, setting
-from meshkit.recorder import (
+from meshkit.telemetry import metrics
+from meshkit.telemetry.recorder import (
     DEFAULT_KEPT_PER_S,
     DEFAULT_SLOW_SHARE,
     KeepBudget,
     KeepRules,
     Recorder,
 )
-from meshkit.recording import current
-from meshkit.span_losses import batching
-from meshkit.trace_files import TraceFileExporter
+from meshkit.telemetry.recording import current
+from meshkit.telemetry.span_losses import batching
+from meshkit.telemetry.trace_files import TraceFileExporter
 
 ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 DEFAULT_SHUTDOWN_S = 1.0  # the SDK would wait 30 s for a collector that is gone
@@ -94,7 +94,7 @@ def setup(
     return _Process.recorder
 
 
-def recorder() -> Recorder:
+def process_recorder() -> Recorder:
     """Return the process's recorder; before `setup`, one that exports nothing."""
     return _Process.recorder
 

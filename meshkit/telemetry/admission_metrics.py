@@ -1,7 +1,7 @@
 """What a server says of its places."""
 
 from meshkit.admission import Admission
-from meshkit.metrics import Meter
+from meshkit.telemetry.metrics import Meter
 
 
 def watch_admission(meter: Meter, admission: Admission) -> None:

@@ -15,10 +15,10 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
 
-from meshkit import leaf_notes, semconv
-from meshkit.leaf_notes import LeafNotes, Origin
-from meshkit.notes import Note, Value
-from meshkit.recording import Recording, new_id
+from meshkit.telemetry import leaf_notes, semconv
+from meshkit.telemetry.leaf_notes import LeafNotes, Origin
+from meshkit.telemetry.notes import Note, Value
+from meshkit.telemetry.recording import Recording, new_id
 
 MAX_TEXT_CHARACTERS = 256
 """Of an attribute's value."""

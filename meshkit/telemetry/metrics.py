@@ -22,7 +22,7 @@ from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resou
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from meshkit.config import ConfigError
-from meshkit.instruments import (
+from meshkit.telemetry.instruments import (
     SECONDS,
     Cell,
     Counter,

@@ -2,8 +2,8 @@
 
 How this works. A record of the SDK's own instruments copies, checks and hashes its attributes:
 6 us each, and one answer of a gateway makes about twenty. Here every combination of values has a
-cell, found by a tuple: 0.3 us for a count, 1 us for a duration. `meshkit.metrics` gives the cells
-to the SDK when it collects.
+cell, found by a tuple: 0.3 us for a count, 1 us for a duration. `meshkit.telemetry.metrics`
+gives the cells to the SDK when it collects.
 
 No value from outside makes a series: a value that an attribute does not list becomes `_OTHER`.
 """

@@ -2,9 +2,9 @@
 
 import grpc
 
-from meshkit import semconv
-from meshkit.instruments import ABSENT, first_of, one_of
-from meshkit.metrics import Meter
+from meshkit.telemetry import semconv
+from meshkit.telemetry.instruments import ABSENT, first_of, one_of
+from meshkit.telemetry.metrics import Meter
 
 MAX_METHODS = 16
 """Methods that are told apart. Only those that a server has get here, and ours have one or two."""
