@@ -7,7 +7,11 @@ import pytest
 from annoy import AnnoyIndex as Annoy
 from numpy.typing import NDArray
 
-from services.candidates.adapters.annoy_check import check_annoy_answers, check_annoy_structure
+from services.candidates.adapters.annoy_check import (
+    SAMPLED_ITEMS,
+    check_annoy_answers,
+    check_annoy_structure,
+)
 from services.candidates.adapters.annoy_index import FILE, METRIC, write_annoy_index
 from signals.bundle import IndexedItems
 
@@ -62,6 +66,17 @@ def test_any_dimension_is_sound(dimension: int, tmp_path: Path) -> None:
 
 def test_items_alike_are_sound_though_no_plane_parts_them(tmp_path: Path) -> None:
     vectors = np.repeat(some_vectors(3), 60, axis=0)
+    write_index(tmp_path, vectors)
+
+    check_annoy_structure(tmp_path, vectors)
+    check_annoy_answers(tmp_path, vectors)
+
+
+def test_an_item_in_a_crowd_of_equals_is_sound_though_its_bucket_was_drawn(tmp_path: Path) -> None:
+    # Fewer than 5 % lie apart: Annoy parts the crowd at random, with the few in its midst.
+    vectors = np.repeat(some_vectors(1), 3000, axis=0)
+    sampled = np.linspace(0, 2999, SAMPLED_ITEMS).astype(np.int64)[::4]
+    vectors[sampled] += 0.02 * some_vectors(len(sampled))
     write_index(tmp_path, vectors)
 
     check_annoy_structure(tmp_path, vectors)
