@@ -1,0 +1,1 @@
+"""A recommender in one process, as stock parts make it: FastAPI, Annoy, numpy, LightGBM."""
