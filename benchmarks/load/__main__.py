@@ -25,7 +25,7 @@ class Window:
     def __init__(self, plan: LoadPlan, loop: ClosedLoop) -> None:
         self._loop = loop
         self._began_s = time.perf_counter() + plan.ramp_s
-        self._ends_s = self._began_s + plan.seconds
+        self._seconds = plan.seconds
         self._is_open = False
         self._is_over = False
         self._cpu_s = 0.0
@@ -38,7 +38,7 @@ class Window:
         now_s = time.perf_counter()
         if not self._is_open and now_s >= self._began_s:
             self._open(now_s)
-        elif self._is_open and now_s >= self._ends_s:
+        elif self._is_open and now_s >= self._began_s + self._seconds:
             self._close(now_s)
         return not self._is_over
 
