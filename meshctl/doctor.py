@@ -45,6 +45,8 @@ DISK_WANTED_GIB = 5.0
 FILES_NEEDED = 256
 FILES_WANTED = 1024
 """A gateway under load holds a connection for each caller and worker."""
+DYNAMODB_TIMEOUT_S = 3.0
+"""To read an answer, twice: a local engine on busy cores is slow, and that is no fault of it."""
 PROBE_TIMEOUT_S = 60.0
 
 _GIB = 1024**3
@@ -222,7 +224,9 @@ def _reinstall(module: str) -> str:
 def _dynamodb_at(endpoint: str, environment: Mapping[str, str]) -> Finding:
     tables = TrendingTables(environment.get(TABLE_PREFIX) or DEFAULT_TABLE_PREFIX)
     try:
-        missing = _missing_tables(dynamodb_client(endpoint), tables)
+        missing = _missing_tables(
+            dynamodb_client(endpoint, read_timeout_s=DYNAMODB_TIMEOUT_S), tables
+        )
     except TrendingStoreError as exc:
         mend = f"start or mend it, or unset {DYNAMODB_ENDPOINT} to have an embedded one"
         return Finding("DynamoDB", "FAIL", f"{endpoint}: {exc}", mend)

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 from meshctl.standard_mesh import DYNAMODB_ENDPOINT, TABLE_PREFIX
-from services.candidates.adapters.dynamodb_client import BULK_READ_TIMEOUT_S, dynamodb_client
+from services.candidates.adapters.dynamodb_client import bulk_client
 from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
 from services.candidates.config import DEFAULT_TABLE_PREFIX
 from services.candidates.domain.trending import TrendingStoreError
@@ -36,8 +36,7 @@ def create(endpoint: Endpoint = None, prefix: Prefix = DEFAULT_TABLE_PREFIX) -> 
     """Create the tables that do not exist yet, billed by request."""
     tables = TrendingTables(prefix)
     try:
-        client = dynamodb_client(endpoint or None, read_timeout_s=BULK_READ_TIMEOUT_S)
-        created = create_trending_tables(client, tables)
+        created = create_trending_tables(bulk_client(endpoint or None), tables)
     except TrendingStoreError as exc:
         Console(stderr=True).print(
             str(exc), style="red", markup=False, highlight=False, soft_wrap=True

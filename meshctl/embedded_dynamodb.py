@@ -19,8 +19,8 @@ from typing import Literal, Self, cast, get_args
 from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-START_DEADLINE_S = 20.0
-"""How long the server may take to answer; about 2 s on two idle cores."""
+START_DEADLINE_S = 60.0
+"""How long the server may take to answer; about 2 s on two idle cores, on busy ones ten times."""
 STOP_DEADLINE_S = 5.0
 """How long it may take to end before it is killed; it has nothing to save."""
 DEFAULT_LISTEN = "127.0.0.1:0"

@@ -5,7 +5,7 @@ from pathlib import Path
 from meshkit.bundles import open_store, readable
 from pipeline.trending_counts import bucket_counts
 from pipeline.trending_load import fill_store
-from services.candidates.adapters.dynamodb_client import dynamodb_client
+from services.candidates.adapters.dynamodb_client import bulk_client
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
 from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
 from services.candidates.config import DEFAULT_TABLE_PREFIX
@@ -25,7 +25,7 @@ def prepare_dynamodb(endpoint: str, *, bundles: Path, version: str) -> None:
         texts = ItemTexts.open(bundle.path)
         counts = bucket_counts(TrendCounts.open(bundle.path), texts, names)
     tables = TrendingTables(DEFAULT_TABLE_PREFIX)
-    create_trending_tables(dynamodb_client(endpoint), tables)
+    create_trending_tables(bulk_client(endpoint), tables)
     # The bundle's clock stands still: DynamoDB's TTL would take its rows for long expired.
     store = DynamodbTrendingStore.connect(endpoint, tables, expires=False)
     fill_store(store, counts, now_s=facts.as_of_s)

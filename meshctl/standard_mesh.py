@@ -35,6 +35,12 @@ TABLE_PREFIX = "RECMESH_TABLE_PREFIX"
 
 _ANY_PORT = "127.0.0.1:0"
 _EMBEDDED = "http://{dynamodb}"
+# On busy cores it may take seconds for what takes it 50 ms otherwise. No request waits for it, so
+# patience costs a thread that sleeps.
+_EMBEDDED_TIMEOUTS = {
+    "RECMESH_DYNAMODB_CONNECT_TIMEOUT_S": "2",
+    "RECMESH_DYNAMODB_READ_TIMEOUT_S": "3",
+}
 # boto3 refuses to start without credentials and a region; moto accepts any.
 _EMBEDDED_ACCOUNT = {
     "AWS_ACCESS_KEY_ID": "embedded",
@@ -230,7 +236,12 @@ def _dynamodb_env(settings: MeshSettings) -> dict[str, str]:
     if settings.dynamodb_endpoint:
         return {DYNAMODB_ENDPOINT: settings.dynamodb_endpoint}
     # Its tables are made by us, under the default prefix, whatever the caller's environment says.
-    return {DYNAMODB_ENDPOINT: _EMBEDDED, TABLE_PREFIX: DEFAULT_TABLE_PREFIX, **_EMBEDDED_ACCOUNT}
+    return {
+        DYNAMODB_ENDPOINT: _EMBEDDED,
+        TABLE_PREFIX: DEFAULT_TABLE_PREFIX,
+        **_EMBEDDED_TIMEOUTS,
+        **_EMBEDDED_ACCOUNT,
+    }
 
 
 def _common(settings: MeshSettings) -> dict[str, str]:

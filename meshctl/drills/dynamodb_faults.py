@@ -18,7 +18,7 @@ PER_S = 50.0
 FAULT_S = 60.0
 SMALL_FAULT_S = 8.0
 RECOVERY_LIMIT_S = 90.0
-"""Between failed reads the trending service pauses up to a minute."""
+"""Between failed reads the trending service pauses for seconds; a busy machine takes longer."""
 GRACE_S = 1.5
 """From the limit of age on, until answers surely say STALE: a read that was under way."""
 MOST_CPU = 1.2

@@ -11,6 +11,10 @@ from services.candidates.domain.trending_candidates import MAX_AGE_S
 
 DEFAULT_TABLE_PREFIX = "recmesh"
 DEFAULT_REFRESH_S = 30.0  # trending buckets are six hours long
+DEFAULT_CONNECT_TIMEOUT_S = 0.2
+"""boto3's default is 60 s; DynamoDB in the same region connects in a few ms."""
+DEFAULT_READ_TIMEOUT_S = 0.3
+"""A query of one segment answers in about 10 ms; boto3's default is 60 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,14 @@ class CandidatesConfig:
     """URL of DynamoDB; unset: AWS's own. Only `trending` reads it."""
     table_prefix: str = DEFAULT_TABLE_PREFIX
     """First part of the table names."""
+    dynamodb_connect_timeout_s: float = setting(
+        default=DEFAULT_CONNECT_TIMEOUT_S, at_least=0.01, at_most=60
+    )
+    """Seconds that an attempt to read trending waits for its connection; there are two."""
+    dynamodb_read_timeout_s: float = setting(
+        default=DEFAULT_READ_TIMEOUT_S, at_least=0.01, at_most=60
+    )
+    """Seconds that it waits for more of the answer."""
     trending_refresh_s: float = setting(default=DEFAULT_REFRESH_S, at_least=0.1, at_most=3600)
     """Seconds between two reads of trending."""
     trending_max_age_s: float = setting(default=MAX_AGE_S, at_least=0.1, at_most=86_400)

@@ -22,6 +22,7 @@ from meshkit.logs import setup_logs
 from meshkit.shelf import Shelf
 from meshkit.telemetry import metrics
 from services.candidates.adapters.ann_source import AnnSource
+from services.candidates.adapters.dynamodb_client import TOTAL_ATTEMPTS
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
 from services.candidates.adapters.similar_source import SimilarSource
 from services.candidates.adapters.trending_metrics import TrendingMetrics
@@ -37,7 +38,7 @@ from signals.bundle_facts import BundleFacts
 
 SERVICE = candidates_pb2.DESCRIPTOR.services_by_name["CandidateService"].full_name
 
-WARM_LIMIT_S = 2.0  # a first read of trending takes some 50 ms
+LEAST_WARM_LIMIT_S = 2.0  # a first read of trending takes some 50 ms
 WARM_POLL_S = 0.02
 
 Opener = Callable[[CandidatesConfig, Bundle, BundleFacts, ExitStack], CandidateSource]
@@ -76,7 +77,7 @@ def _load(config: CandidatesConfig, bundle: Bundle) -> HeldSource:
         with readable(bundle):
             facts = BundleFacts.from_json(bundle.manifest.facts)
             source = SOURCES[config.source](config, bundle, facts, closing)
-        _warm(source, facts)
+        _warm(source, facts, _warm_limit_s(config))
         return HeldSource(source, facts.items, closing.pop_all())
 
 
@@ -95,14 +96,41 @@ def _similar(
 def _trending(
     config: CandidatesConfig, bundle: Bundle, facts: BundleFacts, closing: ExitStack
 ) -> CandidateSource:
-    clock: Clock = WallClock() if config.clock == "wall" else FixedClock(facts.as_of_s)
-    store = _trending_store(config.dynamodb_endpoint, config.table_prefix)
-    counted = _trending_metrics()
-    trends = closing.enter_context(
-        TrendingRefresher(store, clock.now_s, refresh_s=config.trending_refresh_s, metrics=counted)
-    )
-    closing.enter_context(counted.following(trends.age_s))
+    trends = closing.enter_context(_trends(config, facts))
+    closing.enter_context(_trending_metrics().following(trends.age_s))
     return TrendingSource.open(bundle.path, trends, config.trending_max_age_s)
+
+
+def _trends(config: CandidatesConfig, facts: BundleFacts) -> TrendingRefresher:
+    """Return a refresher that begins with what the last one knew: trends are no part of a bundle.
+
+    By a clock that stands still at another time, other things trend.
+    """
+    stands_at_s = None if config.clock == "wall" else facts.as_of_s
+    clock: Clock = WallClock() if stands_at_s is None else FixedClock(stands_at_s)
+    store = _trending_store(
+        config.dynamodb_endpoint,
+        config.table_prefix,
+        config.dynamodb_connect_timeout_s,
+        config.dynamodb_read_timeout_s,
+    )
+    newest = _newest_trends()
+    trends = TrendingRefresher(
+        store,
+        clock.now_s,
+        refresh_s=config.trending_refresh_s,
+        predecessor=newest.get((store, stands_at_s)),
+        metrics=_trending_metrics(),
+    )
+    newest.clear()
+    newest[store, stands_at_s] = trends
+    return trends
+
+
+@cache  # one for the process
+def _newest_trends() -> dict[tuple[DynamodbTrendingStore, float | None], TrendingRefresher]:
+    """Hold the refresher made last, by its store and by when its clock stands still, if it does."""
+    return {}
 
 
 @cache  # all bundles count together
@@ -111,9 +139,16 @@ def _trending_metrics() -> TrendingMetrics:
 
 
 @cache  # a client takes some 20 MB and knows nothing of bundles
-def _trending_store(endpoint: str | None, table_prefix: str) -> DynamodbTrendingStore:
+def _trending_store(
+    endpoint: str | None, table_prefix: str, connect_timeout_s: float, read_timeout_s: float
+) -> DynamodbTrendingStore:
     try:
-        return DynamodbTrendingStore.connect(endpoint, TrendingTables(table_prefix))
+        return DynamodbTrendingStore.connect(
+            endpoint,
+            TrendingTables(table_prefix),
+            connect_timeout_s=connect_timeout_s,
+            read_timeout_s=read_timeout_s,
+        )
     except TrendingStoreMisconfiguredError as exc:
         variable = f"{PREFIX}DYNAMODB_ENDPOINT"
         raise ConfigError(f"{variable}={endpoint or ''!r}: {exc}") from exc
@@ -122,14 +157,19 @@ def _trending_store(endpoint: str | None, table_prefix: str) -> DynamodbTrending
 SOURCES: Mapping[str, Opener] = {"ann": _ann, "similar": _similar, "trending": _trending}
 
 
-def _warm(source: CandidateSource, facts: BundleFacts) -> None:
+def _warm_limit_s(config: CandidatesConfig) -> float:
+    """Return how long a first answer may take: at least as long as a read of DynamoDB may."""
+    return max(LEAST_WARM_LIMIT_S, TOTAL_ATTEMPTS * config.dynamodb_read_timeout_s)
+
+
+def _warm(source: CandidateSource, facts: BundleFacts, limit_s: float) -> None:
     """Answer once before anybody asks, so that the first request finds mapped pages and code.
 
     A source whose dependency is down serves all the same, and says so in every answer.
     """
     history = np.arange(min(facts.items, 50), dtype=np.uint32)
     query = Query(200, history, b"", np.zeros(0, dtype=np.uint32), market="")
-    gives_up_at_s = time.monotonic() + WARM_LIMIT_S
+    gives_up_at_s = time.monotonic() + limit_s
     while not _answers(source, query) and time.monotonic() < gives_up_at_s:
         time.sleep(WARM_POLL_S)
 

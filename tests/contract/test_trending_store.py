@@ -561,3 +561,18 @@ def test_an_engine_that_never_answers_is_unavailable(tables: TrendingTables) -> 
         with pytest.raises(TrendingStoreUnavailableError):
             store.read_segment(GLOBAL, NOW_S)
     assert proxy.requests == 2  # the attempt and its one retry
+
+
+def test_how_long_a_read_waits_for_a_slow_engine_is_the_callers_choice(
+    endpoint: str, engine_client: Any, tables: TrendingTables
+) -> None:
+    create_trending_tables(engine_client, tables)
+    with UnprocessedProxy(endpoint, late=1_000, late_s=0.2) as proxy:
+        hasty = DynamodbTrendingStore.connect(proxy.endpoint, tables, read_timeout_s=0.05)
+        patient = DynamodbTrendingStore.connect(
+            proxy.endpoint, tables, read_timeout_s=BULK_READ_TIMEOUT_S
+        )
+
+        with pytest.raises(TrendingStoreUnavailableError, match="Read timeout"):
+            hasty.read_segment(GLOBAL, NOW_S)
+        assert patient.read_segment(GLOBAL, NOW_S) == []

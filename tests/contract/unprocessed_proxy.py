@@ -12,16 +12,26 @@ class UnprocessedProxy:
     """Passes requests on to `endpoint`, but of `refusals` batches only the first half.
 
     The first `spared` batches are passed on whole.
-    A batch of one is refused whole. `is_silent` takes requests and never answers.
+    A batch of one is refused whole. `is_silent` takes requests and never answers. The first
+    `late` requests are answered after `late_s`, once passed on.
     """
 
     def __init__(
-        self, endpoint: str, *, refusals: int, spared: int = 0, is_silent: bool = False
+        self,
+        endpoint: str,
+        *,
+        refusals: int = 0,
+        spared: int = 0,
+        is_silent: bool = False,
+        late: int = 0,
+        late_s: float = 0.5,
     ) -> None:
         self.refused = 0
         self.requests = 0
         self.closing = threading.Event()
         self.is_silent = is_silent
+        self.late_s = late_s
+        self._late = late
         self.target = urlsplit(endpoint).netloc
         self._refusals = refusals
         self._spared = spared
@@ -47,6 +57,9 @@ class UnprocessedProxy:
         with self._lock:
             self._refusals += refusals
 
+    def is_late(self) -> bool:
+        return self.requests <= self._late
+
     def refuse(self) -> bool:
         with self._lock:
             self._spared -= 1
@@ -67,7 +80,10 @@ def _handler_of(proxy: UnprocessedProxy) -> type[BaseHTTPRequestHandler]:
             halve = {"BatchWriteItem": self._write_half, "BatchGetItem": self._get_half}.get(
                 self.headers["X-Amz-Target"].rpartition(".")[2]
             )
+            is_late = proxy.is_late()
             answer = halve(body) if halve and proxy.refuse() else self._pass_on(body)
+            if is_late:
+                proxy.closing.wait(proxy.late_s)
             self.send_response(answer[0])
             self.send_header("Content-Length", str(len(answer[1])))
             self.end_headers()

@@ -24,7 +24,7 @@ from meshctl.doctor import (
 )
 from meshctl.embedded_dynamodb import EmbeddedDynamodb
 from meshkit.bundles import Bundle, open_store
-from services.candidates.adapters.dynamodb_client import dynamodb_client
+from services.candidates.adapters.dynamodb_client import bulk_client
 from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
 
 
@@ -175,7 +175,7 @@ def test_an_endpoint_without_tables_is_a_warning_that_names_the_command(
 
 
 def test_an_endpoint_with_the_tables_is_ok(tmp_path: Path, endpoint: str) -> None:
-    create_trending_tables(dynamodb_client(endpoint), TrendingTables("ours"))
+    create_trending_tables(bulk_client(endpoint), TrendingTables("ours"))
     machine = a_machine(tmp_path, RECMESH_DYNAMODB_ENDPOINT=endpoint, RECMESH_TABLE_PREFIX="ours")
 
     finding = dynamodb(machine)

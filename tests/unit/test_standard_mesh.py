@@ -9,7 +9,11 @@ import pytest
 from meshctl.child_process import ProcessSpec
 from meshctl.mesh_member import MeshError
 from meshctl.standard_mesh import MeshSettings, parse_workers, standard_mesh, standard_specs
-from services.candidates.config import DEFAULT_TABLE_PREFIX
+from services.candidates.config import (
+    DEFAULT_CONNECT_TIMEOUT_S,
+    DEFAULT_READ_TIMEOUT_S,
+    DEFAULT_TABLE_PREFIX,
+)
 
 
 def settings(*, port: int = 0, dynamodb_endpoint: str | None = None) -> MeshSettings:
@@ -71,6 +75,15 @@ def test_an_endpoint_of_the_callers_own_replaces_the_embedded_one_and_its_accoun
     assert trending.waits_for == ()
     assert trending.env["RECMESH_DYNAMODB_ENDPOINT"] == "https://example.test"
     assert not [key for key in trending.env if key.startswith("AWS_")]
+
+
+def test_only_reads_of_the_embedded_dynamodb_have_long_timeouts() -> None:
+    embedded = by_name(settings())["candidates-trending"]
+    own = by_name(settings(dynamodb_endpoint="https://example.test"))["candidates-trending"]
+
+    assert float(embedded.env["RECMESH_DYNAMODB_READ_TIMEOUT_S"]) > DEFAULT_READ_TIMEOUT_S
+    assert float(embedded.env["RECMESH_DYNAMODB_CONNECT_TIMEOUT_S"]) > DEFAULT_CONNECT_TIMEOUT_S
+    assert not [key for key in own.env if key.endswith("_TIMEOUT_S")]
 
 
 def test_servers_get_absolute_paths() -> None:

@@ -13,7 +13,11 @@ from meshctl.dynamodb import app as dynamodb
 from meshctl.embedded_dynamodb import DEFAULT_LISTEN, EmbeddedDynamodb, EmbeddedDynamodbError, serve
 from meshctl.trending import app as trending
 from pipeline.log_directory import Order, connect, new_log_directory, write_log
-from services.candidates.adapters.dynamodb_client import dynamodb_client
+from services.candidates.adapters.dynamodb_client import (
+    BULK_READ_TIMEOUT_S,
+    bulk_client,
+    dynamodb_client,
+)
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
 from services.candidates.adapters.trending_tables import TrendingTables
 from services.candidates.domain.trending import GLOBAL, TrendingStoreMisconfiguredError
@@ -63,6 +67,11 @@ def test_tables_are_created_once(endpoint: str) -> None:
     assert second.output == "once_trend_counts: exists\nonce_trend_top: exists\n"
 
 
+def patient_store(endpoint: str, tables: TrendingTables) -> DynamodbTrendingStore:
+    """Return a store for the engine, which is slow where DynamoDB is not."""
+    return DynamodbTrendingStore.connect(endpoint, tables, read_timeout_s=BULK_READ_TIMEOUT_S)
+
+
 def test_a_log_that_ended_long_ago_is_loaded_as_of_its_end(
     endpoint: str, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,10 +82,10 @@ def test_a_log_that_ended_long_ago_is_loaded_as_of_its_end(
 
     assert loaded.exit_code == 0, loaded.output
     assert "1 events counted in 1 segments; 29 tops written" in loaded.output
-    store = DynamodbTrendingStore.connect(endpoint, TrendingTables("ended"))
+    store = patient_store(endpoint, TrendingTables("ended"))
     tops = store.read_segment(GLOBAL, ENDED_AT_S)
     assert [top.keys.tolist() for top in tops if len(top.keys)] == [[item_key("a")]]
-    rows = dynamodb_client(endpoint).scan(TableName="ended_trend_counts")["Items"]
+    rows = bulk_client(endpoint).scan(TableName="ended_trend_counts")["Items"]
     assert rows
     assert not any("expires_at" in row for row in rows)
 
@@ -92,7 +101,7 @@ def test_a_log_without_times_is_found_by_the_clock_it_was_loaded_by(
     loaded = run(trending, "load", str(log), *options, "--clock", clock)
 
     assert loaded.exit_code == 0, loaded.output
-    store = DynamodbTrendingStore.connect(endpoint, TrendingTables(f"timeless_{clock}"))
+    store = patient_store(endpoint, TrendingTables(f"timeless_{clock}"))
     tops = store.read_segment(GLOBAL, {"bundle": 0.0, "wall": time.time()}[clock])
     assert [key for top in tops for key in top.keys] == [item_key("a")]
 

@@ -9,9 +9,12 @@ import pytest
 
 from services.candidates.adapters.trending_refresher import (
     INTEREST_S,
+    MAX_BACKOFF_S,
     MAX_NEWS_READS,
     MAX_SEGMENTS,
+    MAX_UNREAD_BACKOFF_S,
     TrendingRefresher,
+    backoff_s,
 )
 from services.candidates.domain.trending import (
     GLOBAL,
@@ -83,6 +86,7 @@ def store() -> FaultyStore:
 def make_refresher(
     store: FaultyStore,
     *,
+    predecessor: TrendingRefresher | None = None,
     refresh_s: float = FOREVER_S,
     first_backoff_s: float = 0.001,
     elapsed_s: Callable[[], float] = time.monotonic,
@@ -93,6 +97,7 @@ def make_refresher(
         refresh_s=refresh_s,
         first_backoff_s=first_backoff_s,
         elapsed_s=elapsed_s,
+        predecessor=predecessor,
     )
 
 
@@ -257,6 +262,60 @@ def test_a_store_that_is_down_is_left_alone_whatever_is_wanted(store: FaultyStor
             threading.Event().wait(0.002)
 
     assert (store.lists, store.reads) == (1, [])
+
+
+def test_however_often_it_failed_it_tries_as_often_as_it_would_refresh(store: FaultyStore) -> None:
+    with make_refresher(store, refresh_s=0.002) as refresher:
+        eventually(lambda: keys_of(refresher, GLOBAL) == [1])
+        store.fault = TrendingStoreUnavailableError("down")
+        lists = store.lists
+
+        # Pauses that went on doubling would add up to minutes.
+        eventually(lambda: store.lists > lists + 100)
+
+
+def test_pauses_double_up_to_a_limit() -> None:
+    after_good_reads = [
+        backoff_s(failures, first_s=1.0, refresh_s=30.0, is_unread=False)
+        for failures in range(1, 8)
+    ]
+    unread = [
+        backoff_s(failures, first_s=1.0, refresh_s=30.0, is_unread=True) for failures in range(1, 5)
+    ]
+
+    assert after_good_reads == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert unread == [1.0, 2.0, 4.0, MAX_UNREAD_BACKOFF_S]
+
+
+def test_a_rare_refresh_does_not_make_a_failed_one_as_rare() -> None:
+    assert backoff_s(99, first_s=1.0, refresh_s=3_600.0, is_unread=False) == MAX_BACKOFF_S
+
+
+def test_a_successor_answers_from_what_is_held_though_the_store_is_down(store: FaultyStore) -> None:
+    elapsed = Elapsed()
+    with make_refresher(store, elapsed_s=elapsed) as first:
+        first.want([ROCK])
+        eventually(lambda: keys_of(first, ROCK) == [2])
+        store.fault = TrendingStoreUnavailableError("down")
+        elapsed.now_s = 40.0
+
+        with make_refresher(store, elapsed_s=elapsed, predecessor=first) as second:
+            eventually(lambda: store.lists >= 3)
+
+            assert (keys_of(second, GLOBAL), keys_of(second, ROCK)) == ([1], [2])
+            assert second.age_s() == 40.0
+
+
+def test_a_successor_reads_all_that_its_predecessor_held(store: FaultyStore) -> None:
+    with make_refresher(store) as first:
+        first.want([ROCK])
+        eventually(lambda: keys_of(first, ROCK) == [2])
+        store.set_top(ROCK, 3)
+
+        with make_refresher(store, predecessor=first) as second:
+            eventually(lambda: keys_of(second, ROCK) == [3])
+
+    assert keys_of(first, ROCK) == [2]
 
 
 @pytest.mark.parametrize("fault", [TrendingStoreError("one"), RuntimeError("two")])

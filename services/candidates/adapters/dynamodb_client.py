@@ -19,6 +19,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
+from services.candidates.config import DEFAULT_CONNECT_TIMEOUT_S, DEFAULT_READ_TIMEOUT_S
 from services.candidates.domain.trending import (
     TrendingStoreError,
     TrendingStoreMisconfiguredError,
@@ -29,10 +30,8 @@ from services.candidates.domain.trending import (
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-CONNECT_TIMEOUT_S = 0.2
-"""boto3's default is 60 s; DynamoDB in the same region connects in a few ms."""
-READ_TIMEOUT_S = 0.3
-"""A query of one segment answers in about 10 ms; boto3's default is 60 s."""
+BULK_CONNECT_TIMEOUT_S = 2.0
+"""As below; a listener on a busy machine may be slow to take a connection."""
 BULK_READ_TIMEOUT_S = 10.0
 """For loading and rolling up, which nobody waits for: a batch carries up to 6 MB."""
 TOTAL_ATTEMPTS = 2
@@ -62,7 +61,11 @@ _MISCONFIGURED = frozenset(
 
 
 def dynamodb_client(
-    endpoint: str | None, *, read_timeout_s: float = READ_TIMEOUT_S, connections: int = 4
+    endpoint: str | None,
+    *,
+    connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S,
+    read_timeout_s: float = DEFAULT_READ_TIMEOUT_S,
+    connections: int = 4,
 ) -> "DynamoDBClient":
     """Return a client whose calls end within `TOTAL_ATTEMPTS` times the timeouts and a short pause.
 
@@ -71,7 +74,7 @@ def dynamodb_client(
     TrendingStoreMisconfiguredError when the region is missing or the URL is none.
     """
     config = Config(
-        connect_timeout=CONNECT_TIMEOUT_S,
+        connect_timeout=connect_timeout_s,
         read_timeout=read_timeout_s,
         retries={"total_max_attempts": TOTAL_ATTEMPTS, "mode": "standard"},
         max_pool_connections=connections,
@@ -86,6 +89,19 @@ def dynamodb_client(
         ) from exc
     except (BotoCoreError, ValueError) as exc:
         raise TrendingStoreMisconfiguredError(f"DynamoDB client: {exc}") from exc
+
+
+def bulk_client(endpoint: str | None, *, connections: int = 1) -> "DynamoDBClient":
+    """Return a client for what nobody waits for: creating tables, loading, rolling up.
+
+    `endpoint` and what is raised are as for `dynamodb_client`.
+    """
+    return dynamodb_client(
+        endpoint,
+        connect_timeout_s=BULK_CONNECT_TIMEOUT_S,
+        read_timeout_s=BULK_READ_TIMEOUT_S,
+        connections=connections,
+    )
 
 
 @contextmanager

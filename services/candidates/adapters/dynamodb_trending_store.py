@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from services.candidates.adapters.dynamodb_client import (
-    BULK_READ_TIMEOUT_S,
+    bulk_client,
     dynamodb_client,
     translated_errors,
 )
@@ -37,6 +37,7 @@ from services.candidates.adapters.trending_rows import (
     top_row,
 )
 from services.candidates.adapters.trending_tables import TTL_ATTRIBUTE, TrendingTables
+from services.candidates.config import DEFAULT_CONNECT_TIMEOUT_S, DEFAULT_READ_TIMEOUT_S
 from services.candidates.domain.trending import (
     BucketCounts,
     BucketTop,
@@ -98,15 +99,25 @@ class DynamodbTrendingStore:
         self._known_shards: set[tuple[int, str]] = set()
 
     @classmethod
-    def connect(cls, endpoint: str | None, tables: TrendingTables, *, expires: bool = True) -> Self:
+    def connect(
+        cls,
+        endpoint: str | None,
+        tables: TrendingTables,
+        *,
+        expires: bool = True,
+        connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S,
+        read_timeout_s: float = DEFAULT_READ_TIMEOUT_S,
+    ) -> Self:
         """Return a store with clients of its own; nothing is sent yet.
 
+        The timeouts are those of reads and live adds; loading and rolling up have longer ones.
         `endpoint` is as for `dynamodb_client`, which says what is raised.
         """
-        bulk_client = dynamodb_client(
-            endpoint, read_timeout_s=BULK_READ_TIMEOUT_S, connections=BULK_THREADS
+        client = dynamodb_client(
+            endpoint, connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s
         )
-        return cls(dynamodb_client(endpoint), bulk_client, tables, expires=expires)
+        bulk = bulk_client(endpoint, connections=BULK_THREADS)
+        return cls(client, bulk, tables, expires=expires)
 
     def put_counts(self, counts: Sequence[BucketCounts], *, loader: str) -> None:
         """See `TrendingStore.put_counts`."""

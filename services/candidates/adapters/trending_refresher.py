@@ -41,9 +41,13 @@ INTEREST_S = 600.0
 FIRST_BACKOFF_S = 1.0
 """Pause after a failed read in seconds; doubled with each further failure."""
 MAX_BACKOFF_S = 60.0
-"""Longest pause between failing reads in seconds."""
+"""Longest pause between failing reads in seconds, however long the pause between good ones is: a
+failing read asks for no more than a good one, so it need not be rarer."""
+MAX_UNREAD_BACKOFF_S = 5.0
+"""The same while nothing was ever read, and every caller is told of an error."""
 CLOSE_TIMEOUT_S = 3.0
-"""How long `close` waits in seconds: a read with its retry is over in about one."""
+"""How long `close` waits in seconds: by default a read with its retry is over in about one. A
+longer one ends by itself, and the thread with it."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,8 +58,9 @@ class TrendingRefresher:
     Only segments that the store names are read, and held: callers choose markets, and one that
     nobody counted must cost no read and take no other's place. `store` is this refresher's own.
     `now_s` is the mesh's clock (unix seconds), by which counts decay; `elapsed_s` measures how
-    long ago the store answered, and never stands still. Nothing starts before `start`, or the
-    `with` block. All methods may be called from any thread.
+    long ago the store answered, and never stands still. What `predecessor` holds is held, and as
+    old, until the first read; it must have read the same store by the same clocks. Nothing starts
+    before `start`, or the `with` block. All methods may be called from any thread.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class TrendingRefresher:
         refresh_s: float = REFRESH_S,
         first_backoff_s: float = FIRST_BACKOFF_S,
         elapsed_s: Callable[[], float] = time.monotonic,
+        predecessor: "TrendingRefresher | None" = None,
         metrics: TrendingMetrics | None = None,
         recorder: Recorder | None = None,
     ) -> None:
@@ -76,9 +82,11 @@ class TrendingRefresher:
         self._first_backoff_s = first_backoff_s
         self._metrics = metrics or TrendingMetrics(Meter())
         self._recorder = recorder or telemetry.process_recorder()
-        self._held: tuple[TrendingSnapshot, SpanContext | None] = (NO_SNAPSHOT, None)
+        self._held: tuple[TrendingSnapshot, SpanContext | None] = (
+            predecessor._held if predecessor else (NO_SNAPSHOT, None)
+        )
         self._changed = threading.Condition()
-        self._wanted: OrderedDict[Segment, float] = OrderedDict()
+        self._wanted = _wanted_of(self._held[0], elapsed_s())
         self._existing: frozenset[Segment] | None = None
         self._has_news = False
         self._news_reads = 0
@@ -236,6 +244,25 @@ class TrendingRefresher:
         return rank_segment(tops, now_s)
 
     def _backoff_s(self) -> float:
-        longest_s = min(MAX_BACKOFF_S, self._first_backoff_s * 2.0 ** min(self._failures - 1, 10))
+        longest_s = backoff_s(
+            self._failures,
+            first_s=self._first_backoff_s,
+            refresh_s=self._refresh_s,
+            is_unread=self._held[0].taken_at_s is None,
+        )
         # Workers that failed together must not come back together.
         return longest_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+
+def backoff_s(failures: int, *, first_s: float, refresh_s: float, is_unread: bool) -> float:
+    """Return the pause in seconds after so many failed reads in a row, 1 or more.
+
+    `first_s` is the one after the first, `refresh_s` the pause between two good reads. `is_unread`:
+    there was no good one yet.
+    """
+    at_most_s = MAX_UNREAD_BACKOFF_S if is_unread else min(MAX_BACKOFF_S, max(refresh_s, first_s))
+    return min(at_most_s, first_s * 2.0 ** min(failures - 1, 10))
+
+
+def _wanted_of(snapshot: TrendingSnapshot, at_s: float) -> OrderedDict[Segment, float]:
+    return OrderedDict((segment, at_s) for segment in snapshot.segments if segment != GLOBAL)
