@@ -24,7 +24,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
+from importlib.metadata import version
 from pathlib import Path
 
 import duckdb
@@ -34,7 +35,15 @@ from rich.table import Table
 
 from benchmarks.load.process import Measured, Target, ask_once, measure
 from benchmarks.machine import cpu_s, machine_facts
-from benchmarks.peers.slates import Slate, SlatesDifferError, check_same_slates, difference
+from benchmarks.peers.monolith.recommend import asked
+from benchmarks.peers.parts import CANDIDATES_PER_SOURCE, SOURCES, Desk, open_source, query_of
+from benchmarks.peers.slates import (
+    PAGE_SIZE,
+    Slate,
+    SlatesDifferError,
+    check_same_slates,
+    difference,
+)
 from benchmarks.peers.variants import (
     MESH,
     MONOLITH,
@@ -48,7 +57,9 @@ from benchmarks.tracing import collectors, world_of
 from meshctl.drills.world import World
 from meshkit.bundles import open_store
 from pipeline.log_directory import EVENTS_FILE
-from services.ranker.adapters.lightgbm_model import FILE as MODEL_FILE
+from services.candidates.domain.values import CandidateSource
+from services.gateway.domain.values import Ask, Rows
+from services.ranker.adapters.model_text import FILE as MODEL_FILE
 from signals.bundle import Histories
 from signals.keys import item_keys
 
@@ -62,6 +73,7 @@ CHECK_LIMIT_S = 30.0
 CHECK_PAUSE_S = 1.0
 RAMP_S = 1.0
 IDLE_S = 2.0
+STOCK_PARTS = ("annoy", "fastapi", "uvicorn", "uvloop", "opentelemetry-instrumentation-grpc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +151,19 @@ def known_users(log: Path, world: World, count: int = USERS) -> tuple[str, ...]:
 
 
 def check(served: Sequence[Served], user_ids: Sequence[str], directory: Path) -> tuple[Slate, ...]:
-    """Return the slates of all users. Raises SlatesDifferError when variants do not agree."""
-    asked = {one.variant.name: partial(_slates, one, directory) for one in served}
+    """Return the slates of all users. Raises SlatesDifferError when variants do not agree.
+
+    The first is asked again while it differs from what the others said: it is the mesh.
+    """
+    asks: dict[str, Callable[[], Sequence[Slate | None]]] = {
+        one.variant.name: partial(_slates, one, directory) for one in served
+    }
+    for peer in served[1:]:
+        asks[peer.variant.name] = cache(asks[peer.variant.name])
     gives_up_at_s = time.monotonic() + CHECK_LIMIT_S
     while True:
         try:
-            return check_same_slates(asked, user_ids)
+            return check_same_slates(asks, user_ids)
         except SlatesDifferError:
             if time.monotonic() > gives_up_at_s:
                 raise
@@ -287,7 +306,7 @@ def target_ratios(found: Rounds) -> list[TargetRatio]:
 
 def latency_table(rows: Sequence[Mapping[str, object]]) -> Table:
     """Return what callers see."""
-    table = Table(title="3 sources x 200 candidates, up to 500 ranked, page of 20")
+    table = Table(title=f"3 sources x {CANDIDATES_PER_SOURCE} candidates, page of {PAGE_SIZE}")
     columns = ("callers", "p50_ms", "p95_ms", "p99_ms", "per_s", "cpu_ms", "load_cpu_ms")
     counts = ("answers", "errors", "degraded", "different")
     table.add_column("variant")
@@ -328,19 +347,36 @@ def _cell(value: object) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-def model_facts(world: World) -> dict[str, object]:
-    """Return how large the served model is."""
+def world_facts(world: World, user_ids: Sequence[str]) -> dict[str, object]:
+    """Return how much work a request is here: catalogue, model, and candidates that it scores."""
     bundle = open_store(world.bundles).open(world.version)
     text = (bundle.path / MODEL_FILE).read_text()
     leaves = [int(line[11:]) for line in text.splitlines() if line.startswith("num_leaves=")]
-    trees = lgb.Booster(model_str=text).num_trees()
-    return {"items": bundle.manifest.facts["items"], "trees": trees, "most_leaves": max(leaves)}
+    desk, sources = Desk.open(bundle), {name: open_source(name, bundle) for name in SOURCES}
+    ranked = [len(ranked_of(Ask(one, PAGE_SIZE, "", (), ()), desk, sources)) for one in user_ids]
+    return {
+        "items": bundle.manifest.facts["items"],
+        "users_asked_for": len(user_ids),
+        "median_ranked": statistics.median(ranked),
+        "trees": lgb.Booster(model_str=text).num_trees(),
+        "most_leaves": max(leaves),
+    }
+
+
+def ranked_of(ask: Ask, desk: Desk, sources: Mapping[str, CandidateSource]) -> Rows:
+    """Return the rows that the model scores for a request."""
+    subject = desk.subject_of(ask)
+    answers = [asked(name, source, query_of(subject)) for name, source in sources.items()]
+    return desk.to_rank(answers, subject)[0].rows
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """Everything that a run found."""
 
+    machine: Mapping[str, object]
+    """As it was before the run, its load above all."""
+    plan: Plan
     rounds: Rounds
     idle_ms_per_s: Mapping[str, float]
     world: Mapping[str, object]
@@ -349,6 +385,7 @@ class Found:
 def run(world: World, log: Path, plan: Plan, directory: Path, say: Callable[[str], None]) -> Found:
     """Start all variants, check that they agree, and measure them."""
     user_ids = known_users(log, world)
+    machine = {**machine_facts(), **{name: version(name) for name in STOCK_PARTS}}
     with collectors() as (collector, _silent), ExitStack() as running_now:
         trace_env = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{collector}", **SAMPLED}
         served = []
@@ -368,7 +405,7 @@ def run(world: World, log: Path, plan: Plan, directory: Path, say: Callable[[str
         expected = check(served, user_ids, directory)
         idle = {one.variant.name: idle_ms_per_s(one.target) for one in served}
         rounds = compare(served, expected, plan, directory, say)
-    return Found(rounds, idle, {"users": len(user_ids), **model_facts(world)})
+    return Found(machine, plan, rounds, idle, world_facts(world, user_ids))
 
 
 def report(found: Found, console: Console) -> dict[str, object]:
@@ -379,9 +416,15 @@ def report(found: Found, console: Console) -> dict[str, object]:
     idle = "  ".join(f"{name} {ms:.1f}" for name, ms in found.idle_ms_per_s.items())
     for table in (latency_table(rows), cpu_table(rows), ratio_table(ratios)):
         console.print(table)
-    console.print(f"idle, ms of processor a second: {idle}; world: {dict(found.world)}")
+    load = found.machine["load_1min"]
+    console.print(f"Load of the machine before: {load}", highlight=False)
+    console.print(f"Idle, ms of processor a second: {idle}", highlight=False)
+    facts = ", ".join(f"{name} {value}" for name, value in found.world.items())
+    console.print(f"World: {facts}", highlight=False)
     return {
-        "machine": machine_facts(),
+        "machine": dict(found.machine),
+        "plan": asdict(found.plan),
+        "traced": SAMPLED,
         "world": dict(found.world),
         "idle_ms_per_s": dict(found.idle_ms_per_s),
         "rows": rows,

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from benchmarks.load.closed_loop import ClosedLoop
-from benchmarks.load.grpc_wire import GrpcWire
+from benchmarks.load.grpc_wire import GrpcWire, frame
 from benchmarks.load.http1 import Http1
 from benchmarks.load.process import Target, ask_once, measure
 from benchmarks.load.wire import Wire, WireError
@@ -135,6 +135,15 @@ def test_bytes_that_come_one_at_a_time_make_one_answer(wire: Wire) -> None:
     arrived = [one for byte in came for one in wire.receive(bytes([byte]))]
 
     assert arrived == [(3, b"ok")]
+
+
+def test_settings_and_pings_are_acknowledged_once() -> None:
+    wire = GrpcWire("h:1", PATH, 1)
+
+    list(wire.receive(frame(4, 0, 0, b"") + frame(6, 0, 0, b"8 bytes.") + frame(4, 1, 0, b"")))
+
+    assert wire.owed() == frame(4, 1, 0, b"") + frame(6, 1, 0, b"8 bytes.")
+    assert wire.owed() == b""
 
 
 def test_a_connection_that_the_server_closes_is_an_error_of_the_load(http_address: str) -> None:

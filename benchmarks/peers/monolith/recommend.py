@@ -49,7 +49,7 @@ class Monolith:
         """Return the slate of `ask`."""
         subject = self.desk.subject_of(ask)
         query = query_of(subject)
-        answers = [_asked(name, source, query) for name, source in self.sources.items()]
+        answers = [asked(name, source, query) for name, source in self.sources.items()]
         candidates, removed = self.desk.to_rank(answers, subject)
         ranker = self._rank(candidates, subject)
         return self.desk.answer(ask, subject, answers, removed, candidates, ranker)
@@ -65,7 +65,8 @@ class Monolith:
         return RankerAnswer(scores, failed=False, latency_s=time.monotonic() - started_s)
 
 
-def _asked(name: str, source: CandidateSource, query: Query) -> SourceAnswer:
+def asked(name: str, source: CandidateSource, query: Query) -> SourceAnswer:
+    """Return what a source answers, as the domain has it."""
     started_s = time.monotonic()
     found = source.generate(query)
     return SourceAnswer(
