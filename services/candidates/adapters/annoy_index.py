@@ -13,12 +13,16 @@ FILE = "annoy.index"
 METRIC: Final = "angular"
 """Annoy's `dot` found 20 % of the true neighbours of ALS vectors where angular found 83 %."""
 
-TREES = 20
-"""More cost disk and build time; depth of search costs less for the same recall here."""
+TREES = 64
+"""Trees cost disk and build time, not time of search: of the true 100 nearest a list of 100 found
+0.90 with 20 trees, 0.94 with 40, 0.954 with 64 and 0.958 with 80, on the trained vectors of 100,000
+synthetic items, at 4,000 nodes inspected and 0.5 to 0.6 ms; 20 trees needed 12,000 nodes and 1.2 ms
+for that. An index of 64 is twice as large as one of 20: 124 MB there, half of the bundle."""
 
 SEARCH_PER_ITEM = 20
-"""Nodes inspected per wanted item, all trees together; as Annoy's own default for 20
-trees. On 50,000 x 64 in 200 clusters recall@100 was 0.98 at 0.38 ms; with 10 nodes 0.90 at 0.26."""
+"""Nodes inspected per item asked for, all trees together; `nearest_candidates` asks for twice its
+list. Of the true 100 a list of 100 found with 64 trees 0.96 at 30 a listed item and above 0.96 at
+40 on 10,000 items, 0.94 and 0.954 on 100,000: less would fall below 0.95."""
 
 SEED = 20
 

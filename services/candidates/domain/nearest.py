@@ -51,10 +51,11 @@ def nearest_candidates(
     items: ItemKeys,
     user_vector: UserVector,
 ) -> Candidates:
-    """Return the unseen items with the highest inner product with the user's vector.
+    """Return unseen items near the user's vector, those with the highest inner product first.
 
-    The index finds approximately and knows nothing of what was seen: ask it for more than the
-    limit, re-score exactly, and ask again for more while the list is short.
+    The index finds by angle and approximately, and knows nothing of what was seen: ask it for more
+    than the limit, score those exactly, and ask again for more while the list is short. By inner
+    product alone long vectors, of items that everybody plays, would fill every list.
     """
     if not len(query.history_rows):
         return NO_CANDIDATES
