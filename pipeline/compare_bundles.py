@@ -9,8 +9,9 @@ from meshkit.bundles import Bundle, BundleError, readable
 from pipeline.evaluate import RANKED, lists_of
 from pipeline.offline_mesh import OfflineMesh
 from pipeline.slate_overlap import rank_biased_overlap
-from services.ranker.adapters.lightgbm_model import LightgbmModel
+from services.ranker.adapters.scoring_model import open_model
 from services.ranker.domain.features import feature_names
+from services.ranker.domain.values import ScoringModel
 from signals.bundle_facts import BundleFacts
 
 SAMPLED_USERS = 200
@@ -44,13 +45,13 @@ class _Ranker:
     """A bundle that answers users."""
 
     mesh: OfflineMesh
-    model: LightgbmModel
+    model: ScoringModel
 
     @classmethod
     def open(cls, bundle: Bundle) -> "_Ranker":
         with readable(bundle):
             facts = BundleFacts.from_json(bundle.manifest.facts)
-            model = LightgbmModel.open(bundle.path, feature_names())
+            model = open_model(bundle.path, feature_names())
             return cls(OfflineMesh.open(bundle.path, facts), model)
 
     def slate(self, user_key: int) -> list[int]:

@@ -8,16 +8,21 @@ so that a manifest that was made to fit a broken file does not fit the probes.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.offline_mesh import OfflineMesh, ranking_query
 from services.gateway.domain.values import Rows
+from services.ranker.adapters.forest_model import ForestModel
 from services.ranker.adapters.lightgbm_model import LightgbmModel
+from services.ranker.adapters.scoring_model import has_forest
 from services.ranker.domain.features import feature_names
 from services.ranker.domain.rank import rank
+from services.ranker.domain.values import ScoringModel
 from signals.bundle_facts import BundleFacts
 
 FILE = "probes.json"
@@ -38,6 +43,30 @@ Answers = dict[str, list[dict[str, Any]]]
 
 class ProbeError(ValueError):
     """A bundle that does not answer as it did; the message says what differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Agreed:
+    """The forest's scores, and only while they are LightGBM's."""
+
+    forest: ForestModel
+    lightgbm: LightgbmModel
+
+    @property
+    def scorer(self) -> str:
+        return self.forest.scorer
+
+    def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the scores. Raises ProbeError unless both agree on them to the last bit."""
+        ours, theirs = self.forest.raw_scores(features), self.lightgbm.raw_scores(features)
+        differs = ours.view(np.uint64) != theirs.view(np.uint64)
+        if differs.any():
+            row = int(differs.argmax())
+            raise ProbeError(
+                f"Forest.*.npy scores {ours[row]!r} where LightGBM scores {theirs[row]!r}, "
+                f"and {int(differs.sum())} of {len(differs)} rows otherwise"
+            )
+        return self.forest.score(features)
 
 
 def write_probes(directory: Path, facts: Mapping[str, Any]) -> None:
@@ -71,7 +100,7 @@ def check_seal(directory: Path, facts: Mapping[str, Any], sha256s: Mapping[str, 
 
 
 def check_answers(directory: Path, facts: Mapping[str, Any]) -> None:
-    """Raise ProbeError unless the bundle answers every probe as it did.
+    """Raise ProbeError unless the bundle answers every probe as it did, by either scorer.
 
     Opens Annoy and LightGBM, which may crash: call it in a process that may.
     """
@@ -90,12 +119,15 @@ def check_answers(directory: Path, facts: Mapping[str, Any]) -> None:
                 )
 
 
-def _open(directory: Path, facts: Mapping[str, Any]) -> tuple[OfflineMesh, LightgbmModel]:
+def _open(directory: Path, facts: Mapping[str, Any]) -> tuple[OfflineMesh, ScoringModel]:
     mesh = OfflineMesh.open(directory, BundleFacts.from_json(facts))
-    return mesh, LightgbmModel.open(directory, feature_names())
+    lightgbm = LightgbmModel.open(directory, feature_names())
+    if not has_forest(directory):
+        return mesh, lightgbm
+    return mesh, _Agreed(ForestModel.open(directory), lightgbm)
 
 
-def _ask(mesh: OfflineMesh, model: LightgbmModel, user_key: int) -> Answers:
+def _ask(mesh: OfflineMesh, model: ScoringModel, user_key: int) -> Answers:
     history = mesh.history(user_key)
     answers = mesh.ask_sources(history)
     candidates = mesh.candidates(history, answers).head(RANKED_LENGTH)

@@ -16,6 +16,7 @@ from pipeline.bundle_report import REPORT_FILE, judge
 from pipeline.cuts import Cut, Cuts, cut_log
 from pipeline.evaluate import MethodQuality, evaluate, refuse_window
 from pipeline.event_log import EventLog, LogError, read_event_log
+from pipeline.forest_files import write_forest
 from pipeline.offline_mesh import OfflineMesh
 from pipeline.probes import write_probes
 from pipeline.promotion import Promotion
@@ -29,8 +30,8 @@ from pipeline.train_ranker import (
     users_of,
 )
 from pipeline.verify_bundle import verify
-from services.ranker.adapters.lightgbm_model import FILE as MODEL_FILE
-from services.ranker.adapters.lightgbm_model import LightgbmModel
+from services.ranker.adapters.model_text import FILE as MODEL_FILE
+from services.ranker.adapters.scoring_model import model_of
 from services.ranker.domain.features import FEATURE_GROUPS, feature_names
 
 LIBRARIES = ("annoy", "implicit", "lightgbm", "numpy")
@@ -160,7 +161,7 @@ class Course:
     def evaluate(self, tables: Tables, model_text: str) -> Report:
         """Return the quality of the model and of everything that it is compared with."""
         refuse_window(tables.facts, self.cuts.test.after.times_s)
-        model = LightgbmModel(model_text, feature_names())
+        model = model_of(model_text, feature_names())
         with TemporaryDirectory(prefix="recmesh-") as scratch:
             mesh = OfflineMesh.over(tables, Path(scratch))
             users = users_of(
@@ -214,6 +215,7 @@ def add_bundle(
     def write(directory: Path) -> None:
         tables.write(directory)
         (directory / MODEL_FILE).write_text(model_text)
+        write_forest(directory, model_text)
         (directory / REPORT_FILE).write_text(json.dumps(report.to_json(), indent=2) + "\n")
         write_probes(directory, facts)
 

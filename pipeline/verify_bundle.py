@@ -16,12 +16,13 @@ from meshkit.bundles import MANIFEST, BundleError, Manifest, read_manifest
 from meshkit.bundles.manifest import content_sha256
 from meshkit.probation import MEMORY_LIMIT_BYTES, TIME_LIMIT_S, Verdict, on_probation
 from pipeline.array_checks import ARRAY_CHECKS, check_facts, check_shapes
+from pipeline.forest_files import check_forest
 from pipeline.probes import FILE as PROBES_FILE
 from pipeline.probes import check_answers, check_seal
 from pipeline.tables import Tables
 from services.candidates.adapters.annoy_check import check_annoy_answers, check_annoy_structure
 from services.candidates.adapters.annoy_index import FILE as ANNOY_FILE
-from services.ranker.adapters.lightgbm_model import FILE as MODEL_FILE
+from services.ranker.adapters.model_text import FILE as MODEL_FILE
 from services.ranker.adapters.model_text_check import check_model_file
 from services.ranker.domain.features import feature_names
 from signals.bundle_facts import BundleFacts
@@ -75,6 +76,8 @@ def check_bundle(path: Path, say: Callable[[str], None]) -> None:
         check_annoy_structure(path, tables.embedding.vectors)
     with step(f"{MODEL_FILE}: its trees"):
         check_model_file(path, feature_names())
+    with step("Forest.*.npy: the same trees"):
+        check_forest(path)
     with step(f"{PROBES_FILE}: its seal"):
         sha256s = {name: entry.sha256 for name, entry in manifest.files.items()}
         check_seal(path, manifest.facts, sha256s)

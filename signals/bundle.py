@@ -42,6 +42,11 @@ class ArrayView:
         return cls(**{f.name: _map(directory / cls._file_name(f.name)) for f in fields(cls)})
 
     @classmethod
+    def file_names(cls) -> tuple[str, ...]:
+        """Return the names of this view's files."""
+        return tuple(cls._file_name(field.name) for field in fields(cls))
+
+    @classmethod
     def _file_name(cls, field: str) -> str:
         return f"{cls.__name__}.{field}.npy"
 

@@ -22,7 +22,7 @@ from meshkit.bundles.manifest import content_sha256, entries_of
 from pipeline.probes import FILE as PROBES
 from services.candidates.adapters.annoy_index import FILE as ANNOY
 from services.candidates.adapters.annoy_index import METRIC, SEED, TREES
-from services.ranker.adapters.lightgbm_model import FILE as MODEL
+from services.ranker.adapters.model_text import FILE as MODEL
 
 Damage = Callable[[Path], None]
 """Breaks the bundle in a directory of its own."""

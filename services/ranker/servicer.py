@@ -75,11 +75,18 @@ class _Traced:
 
     model: ScoringModel
 
+    @property
+    def scorer(self) -> str:
+        """What the model says."""
+        return self.model.scorer
+
     def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what the model does."""
         recording.mark("features", {attributes.CANDIDATES_IN: len(features)})
         scores = self.model.score(features)
-        recording.mark("score", {attributes.CANDIDATES_OUT: len(scores)})
+        recording.mark(
+            "score", {attributes.CANDIDATES_OUT: len(scores), attributes.SCORER: self.scorer}
+        )
         return scores
 
 

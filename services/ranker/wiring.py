@@ -15,8 +15,8 @@ from meshkit.logs import setup_logs
 from meshkit.shelf import Shelf
 from meshkit.telemetry import metrics
 from services.ranker.adapters.bundle_item_tables import open_item_tables
-from services.ranker.adapters.lightgbm_model import LightgbmModel
 from services.ranker.adapters.ranking_metrics import RankingMetrics
+from services.ranker.adapters.scoring_model import open_model
 from services.ranker.config import RankerConfig
 from services.ranker.domain.features import feature_names
 from services.ranker.domain.rank import rank
@@ -50,13 +50,17 @@ def _load(bundle: Bundle) -> HeldModel:
     with readable(bundle):
         facts = BundleFacts.from_json(bundle.manifest.facts)
         tables = open_item_tables(bundle.path, facts)
-        held = HeldModel(tables, LightgbmModel.open(bundle.path, feature_names()))
+        held = HeldModel(tables, open_model(bundle.path, feature_names()))
     _warm(held)
     return held
 
 
 def _warm(held: HeldModel) -> None:
-    """Rank once before anybody asks, so that the first request finds mapped pages and code."""
+    """Rank once before anybody asks, so that the first request finds mapped pages and code.
+
+    The features have the type and the layout of every request's, so the kernel is compiled for
+    them here, or read from numba's cache, and never again.
+    """
     rows = np.arange(min(held.tables.n_items, 500), dtype=np.uint32)
     ages_s = np.zeros(len(rows[:50]), dtype=np.float32)
     rank(RankingQuery(rows, {}, rows[:50], ages_s), held.tables, held.model)

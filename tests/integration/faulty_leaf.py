@@ -84,6 +84,8 @@ class ScriptedSource:
 class ScriptedModel:
     """Likes what comes late, unless something goes wrong."""
 
+    scorer = "forest"
+
     def __init__(self, script: Script) -> None:
         self._script = script
 

@@ -16,7 +16,7 @@ from pipeline.bundle_report import REPORT_FILE
 from pipeline.evaluate import RANKED
 from pipeline.probes import FILE as PROBES_FILE
 from pipeline.probes import write_probes
-from services.ranker.adapters.lightgbm_model import FILE as MODEL_FILE
+from services.ranker.adapters.model_text import FILE as MODEL_FILE
 from tests.integration.small_world import TrainedWorld, train_on
 from tests.small_bundle import publish_small_bundle
 

@@ -6,7 +6,8 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from services.ranker.adapters.lightgbm_model import FILE, LightgbmModel
+from services.ranker.adapters.lightgbm_model import LightgbmModel
+from services.ranker.adapters.model_text import FILE
 
 NAMES = ("first", "second", "third")
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ranker.adapters.lightgbm_model import FILE
+from services.ranker.adapters.model_text import FILE
 from services.ranker.adapters.model_text_check import check_model_file, check_model_text
 from tests.broken_bundles import replace_entry, replace_list, resized
 
@@ -44,12 +44,20 @@ def categorical() -> str:
     return text
 
 
+@pytest.fixture(scope="module")
+def linear() -> str:
+    return trained(linear_tree=True)
+
+
 @pytest.mark.parametrize(
     "parameters",
     [
         {},
         {"num_leaves": 2},
         {"boosting": "dart"},
+        {"linear_tree": True},
+        {"linear_tree": True, "num_leaves": 2},
+        {"linear_tree": True, "min_data_in_leaf": 400},
         {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.5},
         {"zero_as_missing": True},
         {"monotone_constraints": [1, 0, 0]},
@@ -104,8 +112,12 @@ TREE_FAULTS: dict[str, tuple[Edit, str]] = {
     "fewer leaves": (replace_list("num_leaves", "7"), "entries; 7 leaves need"),
     "categories without any": (replace_list("num_cat", "1"), "lacks cat_boundaries"),
     "huge num_cat": (replace_list("num_cat", "1000000000"), "num_cat is 1000000000"),
-    "linear tree": (replace_list("is_linear", "1"), "linear trees are not served"),
-    "unknown key": (lambda text: text.replace("\nshrinkage=", "\nleaf_coeff=", 1), "leaf_coeff"),
+    "linear without functions": (replace_list("is_linear", "1"), "lacks leaf_const"),
+    "half linear": (replace_list("is_linear", "2"), "is_linear is 2"),
+    "function of no linear tree": (
+        lambda text: text.replace("\nshrinkage=", "\nleaf_coeff=", 1),
+        "'leaf_coeff' is no key",
+    ),
     "doubled key": (lambda text: text.replace("\nnum_cat=", "\nnum_leaves=", 1), "twice"),
     "other number": (lambda text: text.replace("\nTree=0\n", "\nTree=7\n", 1), "tree_sizes"),
 }
@@ -118,6 +130,54 @@ def test_a_broken_tree_is_refused_by_its_number(fault: str, sound: str) -> None:
     assert broken != sound
 
     with pytest.raises(ValueError, match=rf"^{FILE}: Tree=0: .*({reason})"):
+        check_model_text(broken, NAMES)
+
+
+LINEAR_FAULTS: dict[str, tuple[Edit, str]] = {
+    "no constants": (replace_list("leaf_const", ""), "lacks leaf_const"),
+    "a constant less": (replace_list("leaf_const", "1 2 3"), "leaf_const has 3 entries"),
+    "NaN constant": (replace_entry("leaf_const", 0, "nan"), "leaf_const holds 'nan'"),
+    "great constant": (replace_entry("leaf_const", 0, "1e7"), "leaves add up to 1e[+]07"),
+    "constant beyond float64": (replace_entry("leaf_const", 0, "1e999"), "beyond float64"),
+    "no counts": (replace_list("num_features", ""), "lacks num_features"),
+    "a count more": (replace_list("num_features", " ".join(["0"] * 9)), "num_features has 9"),
+    "negative count": (replace_entry("num_features", 0, "-1"), "num_features is not 0 to 3"),
+    "count of 10^9": (replace_entry("num_features", 0, "1000000000"), "is not 0 to 3"),
+    "a feature counted less": (replace_entry("num_features", 0, "0"), "num_features asks for"),
+    "no features": (replace_list("leaf_features", ""), "lacks leaf_features"),
+    "a feature less": (
+        lambda text: re.sub("leaf_features=[0-9]+ ", "leaf_features=", text, count=1),
+        "leaf_features has",
+    ),
+    "feature out of range": (replace_entry("leaf_features", 0, "3"), "schema's 3 features"),
+    "feature of 10^18": (replace_entry("leaf_features", 0, "9" * 19), "leaf_features holds"),
+    "negative feature": (replace_entry("leaf_features", 0, "-1"), "schema's 3 features"),
+    "half a feature": (replace_entry("leaf_features", 0, "0.5"), "leaf_features holds '0.5'"),
+    "no coefficients": (replace_list("leaf_coeff", ""), "lacks leaf_coeff"),
+    "a coefficient more": (
+        lambda text: text.replace("leaf_coeff=", "leaf_coeff=1 ", 1),
+        "leaf_coeff has",
+    ),
+    "NaN coefficient": (replace_entry("leaf_coeff", 0, "nan"), "leaf_coeff holds 'nan'"),
+    "infinite coefficient": (replace_entry("leaf_coeff", 0, "inf"), "leaf_coeff holds 'inf'"),
+    "another leaf's feature": (
+        lambda text: re.sub("leaf_features=([0-9]+) ", r"leaf_features=\1  ", text, count=1),
+        "leaf_features is not spaced",
+    ),
+    "tabs": (lambda text: text.replace("leaf_coeff=", "leaf_coeff=\t", 1), "is not spaced"),
+    "a list twice": (lambda text: text.replace("\nnum_features=", "\nleaf_const=", 1), "twice"),
+    "not linear after all": (replace_list("is_linear", "0"), "'leaf_const' is no key"),
+}
+
+
+@pytest.mark.parametrize("fault", LINEAR_FAULTS)
+def test_a_broken_linear_tree_is_refused(fault: str, linear: str) -> None:
+    edit, reason = LINEAR_FAULTS[fault]
+    start = linear.index("\nTree=3")  # the first one's functions are constant
+    broken = resized(linear[:start] + edit(linear[start:]))
+    assert broken != linear
+
+    with pytest.raises(ValueError, match=rf"^{FILE}: .*({reason})"):
         check_model_text(broken, NAMES)
 
 

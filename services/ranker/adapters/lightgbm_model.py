@@ -7,11 +7,13 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
-FILE = "ranker.txt"
+from services.ranker.adapters.model_text import FILE
 
 
 class LightgbmModel:
     """Scores with LightGBM itself, on the calling thread."""
+
+    scorer = "lightgbm"
 
     def __init__(self, model_text: str, feature_names: tuple[str, ...]) -> None:
         """Read the model. Raises ValueError when it is none or was trained on other features."""
@@ -32,6 +34,13 @@ class LightgbmModel:
         return cls((directory / FILE).read_text(), feature_names)
 
     def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return raw scores. One thread: LightGBM would otherwise take every core."""
+        """Return raw scores."""
+        return self.raw_scores(features).astype(np.float32)
+
+    def raw_scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return raw scores as LightGBM adds them up, float64 [c].
+
+        One thread: LightGBM would otherwise take every core.
+        """
         scores = self._booster.predict(features, raw_score=True, num_threads=1)
-        return np.asarray(scores, dtype=np.float32)
+        return np.asarray(scores, dtype=np.float64)

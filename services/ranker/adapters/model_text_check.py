@@ -4,17 +4,27 @@ LightGBM trusts its model text: a child out of range or a list that is too short
 memory, a cycle never ends. How this works. The text is a header of `key=value` lines, one block a
 tree, and a tail that scoring does not read. Every list must have the length that `num_leaves` asks
 for, every number must be one, and every node and leaf must be reached from the root exactly once.
-What the format allows and our training never makes (linear leaves, several classes) is refused.
+What the format allows and scores of one number are not made of (several classes) is refused.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from services.ranker.adapters.lightgbm_model import FILE
+from services.ranker.adapters.model_text import (
+    EVERYTHING,
+    FILE,
+    IS_CATEGORICAL,
+    Ints,
+    fields_of,
+    ints,
+    one,
+    reals,
+    required,
+)
 
 VERSION = "v4"
 MAX_BYTES = 256 << 20
@@ -40,23 +50,15 @@ _HEADER = {
 }
 """Keys that a header has: 1 must, 0 may."""
 
-_INT = re.compile(r"-?[0-9]{1,18}", re.ASCII)
-_REAL = re.compile(r"-?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?", re.ASCII)
-_EVERYTHING = "inf"
-"""A threshold that parts missing values from all others: LightGBM's own models hold it."""
-
 _NODE_INTS = ("split_feature", "decision_type", "left_child", "right_child", "internal_count")
 _NODE_REALS = ("split_gain", "threshold", "internal_value", "internal_weight")
 _LEAF_INTS = ("leaf_count",)
 _LEAF_REALS = ("leaf_value", "leaf_weight")
 _ONE = ("num_leaves", "num_cat", "is_linear", "shrinkage")
 _CATEGORIES = ("cat_boundaries", "cat_threshold")
+_LINEAR = ("leaf_const", "num_features", "leaf_features", "leaf_coeff")
 
-_IS_CATEGORICAL = 1
 _MISSING_TYPES = 3  # none, zero, NaN: bits 2 and 3 of a decision
-
-Ints = NDArray[np.int64]
-Reals = NDArray[np.float64]
 
 
 def check_model_file(directory: Path, feature_names: Sequence[str]) -> None:
@@ -78,9 +80,11 @@ def check_model_text(text: str, feature_names: Sequence[str]) -> None:
     """
     header_text, has_trees, _ = text.partition("\nTree=")
     header = _check_header(header_text, feature_names)
-    sizes = _ints(header["tree_sizes"], "tree_sizes") if header["tree_sizes"] else _no_ints()
+    if not header["tree_sizes"]:
+        raise ValueError(f"{FILE}: 0 trees; 1 to {MAX_TREES} are allowed")
+    sizes = ints(header["tree_sizes"], "tree_sizes")
     start = len(header_text) + 1 if has_trees else len(text)
-    if not 1 <= len(sizes) <= MAX_TREES:
+    if len(sizes) > MAX_TREES:
         raise ValueError(f"{FILE}: {len(sizes)} trees; 1 to {MAX_TREES} are allowed")
     greatest = 0.0
     for number, size in enumerate(sizes.tolist()):
@@ -96,7 +100,7 @@ def check_model_text(text: str, feature_names: Sequence[str]) -> None:
 
 
 def _check_header(text: str, feature_names: Sequence[str]) -> Mapping[str, str]:
-    header = _fields(text.split("\n"), f"{FILE}: header")
+    header = fields_of(text.split("\n"), f"{FILE}: header")
     missing = [key for key, must in _HEADER.items() if must and key not in header]
     unknown = [key for key in header if key not in _HEADER]
     if missing or unknown:
@@ -132,19 +136,21 @@ def _check_tree(block: str, number: int, n_features: int) -> float:
     title, _, body = block.partition("\n")
     if title != f"Tree={number}" or not block.endswith("\n\n\n"):
         raise ValueError("tree_sizes does not lead to its beginning and end")
-    fields = _fields(body.split("\n"), "it")
-    n_leaves, n_cat = _one(fields, "num_leaves"), _one(fields, "num_cat")
+    fields = fields_of(body.split("\n"), "it")
+    n_leaves, n_cat = one(fields, "num_leaves"), one(fields, "num_cat")
     if not 1 <= n_leaves <= MAX_LEAVES:
         raise ValueError(f"num_leaves is {n_leaves}; 1 to {MAX_LEAVES} are allowed")
-    if _one(fields, "is_linear", 0):
-        raise ValueError("is_linear is set; linear trees are not served")
+    is_linear = one(fields, "is_linear", 0)
+    if is_linear not in (0, 1):
+        raise ValueError(f"is_linear is {is_linear}; 0 and 1 are allowed")
     if not 0 <= n_cat < n_leaves:
         raise ValueError(f"num_cat is {n_cat} with {n_leaves} leaves")
     _check_lengths(fields, n_leaves, n_cat)
     if n_leaves > 1:
         _check_nodes(fields, n_leaves, n_features)
         _check_splits(fields, n_cat)
-    return float(np.abs(_reals(fields["leaf_value"], "leaf_value")).max())
+    greatest = float(np.abs(reals(fields["leaf_value"], "leaf_value")).max())
+    return max(greatest, _check_linear(fields, n_leaves, n_features)) if is_linear else greatest
 
 
 def _check_lengths(fields: Mapping[str, str], n_leaves: int, n_cat: int) -> None:
@@ -157,26 +163,59 @@ def _check_lengths(fields: Mapping[str, str], n_leaves: int, n_cat: int) -> None
     if n_cat:
         lengths["cat_boundaries"] = n_cat + 1
     for key, length in lengths.items():
-        found = len(_values(fields, key))
+        found = len(required(fields, key).split(" "))
         if found != length:
             raise ValueError(f"{key} has {found} entries; {n_leaves} leaves need {length}")
     known = {*_NODE_INTS, *_NODE_REALS, *_LEAF_INTS, *_LEAF_REALS, *_ONE, *_CATEGORIES}
+    known |= set(_LINEAR) if one(fields, "is_linear", 0) else set()
     for key in fields:
         if key not in known:
             raise ValueError(f"{key[:40]!r} is no key of a tree")
         if fields[key] and key in (*_NODE_INTS, *_LEAF_INTS):
-            _ints(fields[key], key)
-        elif fields[key] and key not in (*_CATEGORIES, "threshold"):
-            _reals(fields[key], key)
+            ints(fields[key], key)
+        elif fields[key] and key not in (*_CATEGORIES, *_LINEAR, "threshold"):
+            reals(fields[key], key)
+
+
+def _check_linear(fields: Mapping[str, str], n_leaves: int, n_features: int) -> float:
+    """Check the linear functions of the leaves; return the largest constant, without its sign."""
+    constants = reals(required(fields, "leaf_const"), "leaf_const")
+    counts = ints(required(fields, "num_features"), "num_features")
+    for key, found in (("leaf_const", constants), ("num_features", counts)):
+        if len(found) != n_leaves:
+            raise ValueError(f"{key} has {len(found)} entries; {n_leaves} leaves need {n_leaves}")
+    if counts.min() < 0 or counts.max() > n_features:
+        raise ValueError(f"num_features is not 0 to {n_features} throughout")
+    features = _by_leaf(fields, "leaf_features", counts.tolist())
+    coefficients = _by_leaf(fields, "leaf_coeff", counts.tolist())
+    if features:
+        named = ints(" ".join(features), "leaf_features")
+        if named.min() < 0 or named.max() >= n_features:
+            raise ValueError(f"leaf_features leads out of the schema's {n_features} features")
+        reals(" ".join(coefficients), "leaf_coeff")
+    return float(np.abs(constants).max())
+
+
+def _by_leaf(fields: Mapping[str, str], key: str, counts: Sequence[int]) -> list[str]:
+    """Return the entries of a list that has `counts` of each leaf, spaced as LightGBM does."""
+    entries = required(fields, key).split()
+    if len(entries) != sum(counts):
+        raise ValueError(f"{key} has {len(entries)} entries; num_features asks for {sum(counts)}")
+    ends = np.cumsum([0, *counts]).tolist()
+    leaves = [" ".join(entries[first:end]) for first, end in pairwise(ends)]
+    # A space after the entries of a leaf, if it has any, and one after the leaf.
+    if fields[key] != "".join(f"{leaf} " if not leaf else f"{leaf}  " for leaf in leaves):
+        raise ValueError(f"{key} is not spaced leaf by leaf")
+    return entries
 
 
 def _check_nodes(fields: Mapping[str, str], n_leaves: int, n_features: int) -> None:
     """Raise ValueError unless the root leads to every node and leaf exactly once."""
-    features = _ints(fields["split_feature"], "split_feature")
+    features = ints(fields["split_feature"], "split_feature")
     if features.min() < 0 or features.max() >= n_features:
         wrong = features[(features < 0) | (features >= n_features)][0]
         raise ValueError(f"split_feature holds {wrong}; the schema has {n_features} features")
-    children = np.stack([_ints(fields[key], key) for key in ("left_child", "right_child")], axis=1)
+    children = np.stack([ints(fields[key], key) for key in ("left_child", "right_child")], axis=1)
     nodes = n_leaves - 1
     for key, column in zip(("left_child", "right_child"), children.T, strict=True):
         out = (column >= nodes) | (column < -n_leaves)
@@ -204,12 +243,13 @@ def _reachable(children: Ints) -> int:
 
 
 def _check_splits(fields: Mapping[str, str], n_cat: int) -> None:
-    decisions = _ints(fields["decision_type"], "decision_type")
+    decisions = ints(fields["decision_type"], "decision_type")
     if decisions.min() < 0 or (decisions >> 2).max() >= _MISSING_TYPES:
         raise ValueError("decision_type holds a decision that LightGBM does not know")
     thresholds = fields["threshold"].split(" ")
-    _reals(" ".join(one for one in thresholds if one != _EVERYTHING) or "0", "threshold")
-    by_category = np.array(thresholds)[(decisions & _IS_CATEGORICAL) == 1]
+    finite = [each for each in thresholds if each != EVERYTHING]
+    reals(" ".join(finite) or "0", "threshold")
+    by_category = np.array(thresholds)[(decisions & IS_CATEGORICAL) == 1]
     if sorted(by_category.tolist()) != sorted(map(str, range(n_cat))):
         raise ValueError(f"its categorical splits are not the {n_cat} of num_cat, each once")
     if n_cat:
@@ -217,59 +257,9 @@ def _check_splits(fields: Mapping[str, str], n_cat: int) -> None:
 
 
 def _check_categories(fields: Mapping[str, str]) -> None:
-    bounds = _ints(fields["cat_boundaries"], "cat_boundaries")
-    words = _ints(_required(fields, "cat_threshold"), "cat_threshold")
+    bounds = ints(fields["cat_boundaries"], "cat_boundaries")
+    words = ints(required(fields, "cat_threshold"), "cat_threshold")
     if bounds[0] != 0 or (np.diff(bounds) < 1).any() or bounds[-1] != len(words):
         raise ValueError(f"cat_boundaries do not divide the {len(words)} of cat_threshold")
     if words.min() < 0 or words.max() > np.iinfo(np.uint32).max:
         raise ValueError("cat_threshold holds a value that is no uint32")
-
-
-def _fields(lines: Sequence[str], where: str) -> dict[str, str]:
-    """Return `key=value` lines as a mapping; a line without `=` is a key with no value."""
-    fields: dict[str, str] = {}
-    for line in lines:
-        if not line:
-            continue
-        key, _, value = line.partition("=")
-        if key in fields:
-            raise ValueError(f"{where} has {key[:40]!r} twice")
-        fields[key] = value
-    return fields
-
-
-def _required(fields: Mapping[str, str], key: str) -> str:
-    if not fields.get(key):
-        raise ValueError(f"it lacks {key}")
-    return fields[key]
-
-
-def _values(fields: Mapping[str, str], key: str) -> list[str]:
-    return _required(fields, key).split(" ")
-
-
-def _one(fields: Mapping[str, str], key: str, absent: int | None = None) -> int:
-    if absent is not None and key not in fields:
-        return absent
-    return int(_ints(_required(fields, key), key)[0])
-
-
-def _ints(text: str, key: str) -> Ints:
-    return np.array([int(_matched(_INT, one, key)) for one in text.split(" ")], dtype=np.int64)
-
-
-def _reals(text: str, key: str) -> Reals:
-    values = np.array([float(_matched(_REAL, one, key)) for one in text.split(" ")])
-    if not np.isfinite(values).all():
-        raise ValueError(f"{key} holds a value beyond float64")
-    return values
-
-
-def _no_ints() -> Ints:
-    return np.zeros(0, dtype=np.int64)
-
-
-def _matched(pattern: re.Pattern[str], token: str, key: str) -> str:
-    if pattern.fullmatch(token) is None:
-        raise ValueError(f"{key} holds {token[:40]!r}, which is no finite number of its kind")
-    return token

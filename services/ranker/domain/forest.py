@@ -124,14 +124,10 @@ class Forest(ArrayView):
             leaf_values=np.array([value for values, _ in parts for value in values], dtype=float),
         )
 
-    def equals(self, other: Self) -> bool:
-        """Tell whether both are the same arrays, to the bit."""
-        return all(
-            mine.dtype == its.dtype and mine.shape == its.shape and mine.tobytes() == its.tobytes()
-            for mine, its in (
-                (getattr(self, field.name), getattr(other, field.name)) for field in fields(self)
-            )
-        )
+    def __post_init__(self) -> None:
+        """Make arrays read-only, as mapped ones are: another type would be compiled for anew."""
+        for field in fields(self):
+            getattr(self, field.name).flags.writeable = False
 
     def raw_scores(self, features: NDArray[np.float32 | np.float64]) -> NDArray[np.float64]:
         """Return LightGBM's raw score of each row of `features` ([c, f]), float64 [c].

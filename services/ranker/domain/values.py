@@ -54,6 +54,11 @@ class ItemTables:
 class ScoringModel(Protocol):
     """A trained ranking model."""
 
+    @property
+    def scorer(self) -> str:
+        """What computes the scores: `forest`, our kernel, or `lightgbm`, LightGBM itself."""
+        ...
+
     def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the raw score of each row of `features` (float32 [c, f]), float32 [c]."""
         ...
