@@ -31,7 +31,8 @@ demo: setup ## Train on a synthetic music world, serve it, ask it, stop it.
 	@$(BIN)/meshctl demo
 
 test: setup ## Run the tests.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not load"
+	@$(BIN)/python -m pytest -m load
 
 drill: setup ## Break a mesh on purpose, and bundles under load, full size (about 30 minutes).
 	@$(BIN)/meshctl drill

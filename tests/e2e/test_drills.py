@@ -12,7 +12,7 @@ from meshctl.drills.run import SCENARIOS
 
 LIMIT_S = 300.0
 
-pytestmark = pytest.mark.timeout(LIMIT_S + 60)
+pytestmark = [pytest.mark.load, pytest.mark.timeout(LIMIT_S + 60)]
 
 
 @pytest.fixture(scope="module")

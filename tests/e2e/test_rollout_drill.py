@@ -33,7 +33,7 @@ STEP = 7
 RSS_LIMIT = 1.10
 """Of what a leaf had before the first promotion."""
 
-pytestmark = pytest.mark.timeout(900 if IS_FULL else 300)
+pytestmark = [pytest.mark.load, pytest.mark.timeout(900 if IS_FULL else 300)]
 
 
 @pytest.fixture(scope="module")
