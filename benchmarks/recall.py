@@ -39,7 +39,7 @@ from signals.top import best_first
 
 GLOVE_VARIABLE: Final = "RECMESH_GLOVE"
 GLOVE_DEFAULT = Path("../shared/data/glove-50/glove50_100k_f16.npz")
-TREES = (10, 20, 40)
+TREES = (20, 40, 64)
 SEARCH = (1_000, 2_000, 4_000, 8_000, 16_000)
 """Nodes inspected, all trees together."""
 KS = (10, 100)
