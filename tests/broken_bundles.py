@@ -214,10 +214,9 @@ def _random_bytes(name: str) -> Damage:
 
 
 def _whole_nodes(path: Path) -> None:
-    """Cut the index at the end of a node."""
+    """Cut the index at the end of a node; behind the last item fewer trees would be left."""
     node = 12 + 4 * int(np.load(path / "Embedding.vectors.npy").shape[1])
-    size = (path / ANNOY).stat().st_size
-    os.truncate(path / ANNOY, size // node // 2 * node)
+    os.truncate(path / ANNOY, len(np.load(path / "IndexedItems.rows.npy")) * node)
 
 
 def _set_nodes(column: int, value: int) -> Damage:
