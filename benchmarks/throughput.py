@@ -35,6 +35,7 @@ from rich.table import Table
 
 from benchmarks.load.process import Measured, Target, ask_once, measure
 from benchmarks.machine import cpu_s, machine_facts
+from benchmarks.peers.models import open_ranking
 from benchmarks.peers.monolith.recommend import asked
 from benchmarks.peers.parts import CANDIDATES_PER_SOURCE, SOURCES, Desk, open_source, query_of
 from benchmarks.peers.slates import (
@@ -360,6 +361,7 @@ def world_facts(world: World, user_ids: Sequence[str]) -> dict[str, object]:
         "median_ranked": statistics.median(ranked),
         "trees": lgb.Booster(model_str=text).num_trees(),
         "most_leaves": max(leaves),
+        "mesh_scores_with": open_ranking("kernel", bundle.path).model.scorer,
     }
 
 

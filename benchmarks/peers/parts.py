@@ -1,7 +1,8 @@
 """The work of a request, in steps that each peer arranges as its architecture has it.
 
-Every step is the mesh's own domain code over the same files of a bundle, so that peers give the
-mesh's slates and differ in architecture and scoring alone. What trends is computed once from the
+Retrieval, merging, filters and re-ranking are the mesh's own domain code over the same files of a
+bundle, so that peers give the mesh's slates and differ in architecture and in ranking alone: stock
+parts make features with numpy and score with LightGBM. What trends is computed once from the
 bundle's counts, which are those that the mesh reads back from DynamoDB.
 """
 
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.peers.models import ModelKind, Ranking, open_ranking
 from meshkit.bundles import Bundle, readable
 from pipeline.trending_counts import snapshot_of
 from services.candidates.adapters.ann_source import AnnSource
@@ -37,8 +39,7 @@ from services.gateway.domain.values import (
     Subject,
 )
 from services.ranker.adapters.bundle_item_tables import open_item_tables
-from services.ranker.domain.rank import rank
-from services.ranker.domain.values import ItemTables, RankingQuery, ScoringModel, SourceColumn
+from services.ranker.domain.values import ItemTables, RankingQuery, SourceColumn
 from signals.bundle import (
     GenreNames,
     Histories,
@@ -115,13 +116,14 @@ class Scorer:
     """Features and scores of candidates."""
 
     tables: ItemTables
-    model: ScoringModel
+    ranking: Ranking
 
     @classmethod
-    def open(cls, bundle: Bundle, open_model: Callable[[Path], ScoringModel]) -> "Scorer":
+    def open(cls, bundle: Bundle, kind: ModelKind) -> "Scorer":
         """Map the tables, read the model, and score once."""
         with readable(bundle):
-            scorer = cls(open_item_tables(bundle.path, facts_of(bundle)), open_model(bundle.path))
+            tables = open_item_tables(bundle.path, facts_of(bundle))
+            scorer = cls(tables, open_ranking(kind, bundle.path))
         rows = np.arange(min(scorer.tables.n_items, RANKED), dtype=np.uint32)
         ages_s = np.zeros(len(rows[:WARM_HISTORY]), dtype=np.float32)
         scorer.score(rows, {}, rows[:WARM_HISTORY], ages_s)
@@ -136,7 +138,7 @@ class Scorer:
     ) -> Scores:
         """Return the model's raw scores, parallel to `rows`."""
         query = RankingQuery(rows, sources, history_rows, history_ages_s)
-        return rank(query, self.tables, self.model)
+        return self.ranking.model.score(self.ranking.assemble(query, self.tables))
 
 
 @dataclass(frozen=True, slots=True)

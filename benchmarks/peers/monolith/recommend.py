@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.peers.models import ModelKind, open_model
+from benchmarks.peers.models import ModelKind
 from benchmarks.peers.parts import (
     SOURCES,
     Desk,
@@ -42,7 +42,7 @@ class Monolith:
         return cls(
             desk=Desk.open(bundle),
             sources={name: open_source(name, bundle) for name in SOURCES},
-            scorer=Scorer.open(bundle, lambda directory: open_model(model, directory)),
+            scorer=Scorer.open(bundle, model),
         )
 
     def recommend(self, ask: Ask) -> Answer:

@@ -9,7 +9,6 @@ import grpc
 import numpy as np
 
 from benchmarks.peers.config import PeerConfig
-from benchmarks.peers.models import open_model
 from benchmarks.peers.naive_mesh.gen import naive_pb2, naive_pb2_grpc
 from benchmarks.peers.naive_mesh.server import serve, trace_calls
 from benchmarks.peers.parts import Scorer
@@ -62,9 +61,7 @@ def _empty_column(length: int) -> SourceColumn:
 async def main(config: PeerConfig) -> None:
     """Serve until told to stop."""
     trace_calls("ranker")
-    scorer = Scorer.open(
-        config.open_bundle(), lambda directory: open_model(config.model, directory)
-    )
+    scorer = Scorer.open(config.open_bundle(), config.model)
     await serve(
         config,
         lambda server: naive_pb2_grpc.add_RankerServicer_to_server(Ranker(scorer), server),
