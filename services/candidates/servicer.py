@@ -10,6 +10,7 @@ from recmesh.candidates.v1 import candidates_pb2, candidates_pb2_grpc
 from recmesh.common.v1 import common_pb2
 
 from meshkit.call_log import CallLog
+from meshkit.columns import append_floats, append_uints
 from meshkit.errors import VersionNotHeld
 from meshkit.fields import FieldFaults
 from meshkit.shelf import Shelf
@@ -96,11 +97,11 @@ def write_response(candidates: Candidates, bundle_version: str) -> candidates_pb
     """Return the candidates as columns."""
     response = candidates_pb2.GenerateResponse(
         bundle_version=bundle_version,
-        rows=candidates.rows.tolist(),
-        scores=candidates.scores.tolist(),
         is_stale=candidates.is_stale,
         tier=common_pb2.Tier.Value(f"TIER_{candidates.tier.name}"),
     )
+    append_uints(response, "rows", candidates.rows)
+    append_floats(response, "scores", candidates.scores)
     if candidates.data_age_s is not None:
         response.data_age.FromTimedelta(timedelta(seconds=candidates.data_age_s))
     return response

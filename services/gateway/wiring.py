@@ -34,6 +34,7 @@ from services.gateway.adapters.grpc_source_client import GrpcSourceClient
 from services.gateway.adapters.leaf_call import retry_codes
 from services.gateway.adapters.leaf_metrics import LeafMetrics
 from services.gateway.adapters.leaf_versions import LeafVersions
+from services.gateway.adapters.messages import HistoryWriter
 from services.gateway.adapters.recording_trail import RecordingTrail
 from services.gateway.adapters.rollout import Rollout
 from services.gateway.config import GatewayConfig
@@ -176,6 +177,7 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
         version = opened.served.version
         is_wall = self._config.clock == "wall"
         clock: Clock = WallClock() if is_wall else FixedClock(opened.facts.as_of_s)
+        histories = HistoryWriter()
         return Recommender(
             bundle=opened.served,
             history=opened.history,
@@ -187,6 +189,7 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
                     opened.facts.items,
                     self._hedging_of(source.name, source.addresses),
                     self._leaf_metrics,
+                    histories,
                 )
                 for source in self._config.sources
             },
@@ -195,6 +198,7 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
                 version,
                 self._hedging_of(RANKER, self._config.ranker),
                 self._leaf_metrics,
+                histories,
             ),
             switches=self._switches,
             clock=clock,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recmesh.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 
 from meshkit.call_log import CallLog
+from meshkit.columns import append_floats
 from meshkit.errors import VersionNotHeld
 from meshkit.fields import FieldFaults
 from meshkit.shelf import Shelf
@@ -64,9 +65,9 @@ class RankerServicer(ranker_pb2_grpc.RankerServiceServicer):
         began_s = time.monotonic()
         scores = rank(query, held.tables, _Traced(held.model))
         self._ranked(len(scores), time.monotonic() - began_s)
-        return ranker_pb2.RankResponse(
-            bundle_version=request.bundle_version, scores=scores.tolist()
-        )
+        response = ranker_pb2.RankResponse(bundle_version=request.bundle_version)
+        append_floats(response, "scores", scores)
+        return response
 
 
 @dataclass(frozen=True, slots=True)

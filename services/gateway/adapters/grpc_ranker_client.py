@@ -7,9 +7,10 @@ import numpy as np
 from recmesh.ranker.v1 import ranker_pb2
 from recmesh.ranker.v1.ranker_pb2_grpc import RankerServiceStub
 
+from meshkit.columns import append_floats, append_uints
 from services.gateway.adapters.leaf_call import Answered, Leaf, LeafCall
 from services.gateway.adapters.leaf_metrics import LeafMetrics
-from services.gateway.adapters.messages import write_history
+from services.gateway.adapters.messages import HistoryWriter
 from services.gateway.domain.contract import scores_fit
 from services.gateway.domain.failures import Failure
 from services.gateway.domain.hedging import Hedging
@@ -32,12 +33,14 @@ class GrpcRankerClient:
         bundle_version: str,
         hedging: Hedging | None = None,
         metrics: LeafMetrics | None = None,
+        histories: HistoryWriter | None = None,
     ) -> None:
         stub = cast("RankerServiceAsyncStub", RankerServiceStub(channel))
         self._call = LeafCall[ranker_pb2.RankResponse](
             Leaf(RANKER, METHOD), stub.Rank, hedging, metrics
         )
         self._bundle_version = bundle_version
+        self._histories = histories or HistoryWriter()
 
     async def rank(self, candidates: Merged, subject: Subject, *, timeout_s: float) -> RankerAnswer:
         """Return the model's scores, or that the ranker failed."""
@@ -53,15 +56,14 @@ class GrpcRankerClient:
         return RankerAnswer(None, failed=True, latency_s=result.latency_s, has_moved=has_moved)
 
     def _write(self, candidates: Merged, subject: Subject) -> ranker_pb2.RankRequest:
-        return ranker_pb2.RankRequest(
+        request = ranker_pb2.RankRequest(
             bundle_version=self._bundle_version,
-            rows=candidates.rows.tolist(),
-            sources=[
-                ranker_pb2.SourceColumn(
-                    source=name, ranks=column.ranks.tolist(), scores=column.scores.tolist()
-                )
-                for name, column in candidates.columns.items()
-            ],
-            history=write_history(subject.history),
+            history=self._histories.write(subject.history),
             market=subject.market,
         )
+        append_uints(request, "rows", candidates.rows)
+        for name, column in candidates.columns.items():
+            written = request.sources.add(source=name)
+            append_uints(written, "ranks", column.ranks)
+            append_floats(written, "scores", column.scores)
+        return request

@@ -7,10 +7,11 @@ import numpy as np
 from recmesh.candidates.v1 import candidates_pb2
 from recmesh.candidates.v1.candidates_pb2_grpc import CandidateServiceStub
 
+from meshkit.columns import append_uints
 from services import attributes
 from services.gateway.adapters.leaf_call import Answered, Leaf, LeafCall
 from services.gateway.adapters.leaf_metrics import LeafMetrics
-from services.gateway.adapters.messages import write_history
+from services.gateway.adapters.messages import HistoryWriter
 from services.gateway.domain.contract import cut, keeps_contract
 from services.gateway.domain.hedging import Hedging
 from services.gateway.domain.recommend import failed_answer
@@ -37,6 +38,7 @@ class GrpcSourceClient:
         n_items: int,
         hedging: Hedging | None = None,
         metrics: LeafMetrics | None = None,
+        histories: HistoryWriter | None = None,
     ) -> None:
         stub = cast("CandidateServiceAsyncStub", CandidateServiceStub(channel))
         self._source = source
@@ -45,17 +47,11 @@ class GrpcSourceClient:
         )
         self._bundle_version = bundle_version
         self._n_items = n_items
+        self._histories = histories or HistoryWriter()
 
     async def generate(self, subject: Subject, *, limit: int, timeout_s: float) -> SourceAnswer:
         """Return what the source answers, or the status of why it does not."""
-        request = candidates_pb2.GenerateRequest(
-            bundle_version=self._bundle_version,
-            limit=limit,
-            history=write_history(subject.history),
-            market=subject.market,
-            exclude_rows=subject.exclude_rows.tolist(),
-        )
-        result = await self._call(request, timeout_s=timeout_s)
+        result = await self._call(self._write(subject, limit), timeout_s=timeout_s)
         if isinstance(result, Answered):
             answer = self._read(result)
             is_ours = result.response.bundle_version == self._bundle_version
@@ -66,6 +62,16 @@ class GrpcSourceClient:
         return failed_answer(
             self._source, result.failure, result.latency_s, is_hedged=result.is_hedged
         )
+
+    def _write(self, subject: Subject, limit: int) -> candidates_pb2.GenerateRequest:
+        request = candidates_pb2.GenerateRequest(
+            bundle_version=self._bundle_version,
+            limit=limit,
+            history=self._histories.write(subject.history),
+            market=subject.market,
+        )
+        append_uints(request, "exclude_rows", subject.exclude_rows)
+        return request
 
     def _read(self, answered: Answered[candidates_pb2.GenerateResponse]) -> SourceAnswer:
         response = answered.response
