@@ -257,7 +257,7 @@ def _bounds(sizes: NDArray[np.int64]) -> NDArray[np.int32]:
 
 def _rounded_down(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return the greatest float32 that is not above each threshold: x <= it decides alike."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         nearest = thresholds.astype(np.float32)
-    lower = np.nextafter(nearest, np.float32(-np.inf))
+        lower = np.nextafter(nearest, np.float32(-np.inf))
     return np.where(nearest.astype(np.float64) > thresholds, lower, nearest).astype(np.float32)

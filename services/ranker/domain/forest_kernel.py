@@ -17,7 +17,9 @@ BLOCK = 256
 LANES = 64
 """A block is padded to a multiple of this, so that no rows are left to a scalar loop."""
 ZERO = 1.0000000180025095e-35
-"""LightGBM's `kZeroThreshold`, a float32, as the float64 that it is."""
+"""LightGBM's `kZeroThreshold`, a float32, as the float64 that it is. What is not above it is zero
+to a split that takes zeros for missing, and to `Booster.predict` before any split: it reads rows as
+if they were sparse."""
 PAIR = 2
 """Words that one 64-bit word holds."""
 EVERYTHING = np.uint32(0xFFFFFFFF)
@@ -116,8 +118,9 @@ def _read_column(rows: Any, group: Any, column: Any) -> Any:
     for row in range(len(column)):
         value = rows[min(row, len(rows) - 1), feature]
         is_nan = math.isnan(value)
-        value = zero if is_nan and missing != MISSING_NAN else value
-        is_missing = is_nan if missing == MISSING_NAN else abs(value) <= ZERO
+        is_zero = abs(value) <= ZERO or (is_nan and missing != MISSING_NAN)
+        value = zero if is_zero else value
+        is_missing = is_nan if missing == MISSING_NAN else is_zero
         value = stand_in if is_missing and missing != MISSING_NONE else value
         column[row] = value
         has_nan |= math.isnan(value)
