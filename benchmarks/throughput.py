@@ -1,6 +1,6 @@
 """The mesh against its peers, in one run: `make bench`, or `python -m benchmarks.throughput`.
 
-Over one bundle, for the same users: the mesh as `meshctl up` starts it; a monolith of stock parts,
+Over one bundle with a model of 300 trees of 31 leaves, for the same users: the mesh as `meshctl up` starts it; a monolith of stock parts,
 a process a core; a gRPC mesh written naively; and the monolith with the mesh's own kernel, which
 shows what the calls between processes cost. All must give the same slates before anything is
 timed. They stand side by side and are asked in turn, forth and back (ABBA), by 1, 8 and 32
@@ -58,6 +58,7 @@ from benchmarks.tracing import collectors, world_of
 from meshctl.drills.world import World
 from meshkit.bundles import open_store
 from pipeline.log_directory import EVENTS_FILE
+from pipeline.train_ranker import ForestSize
 from services.candidates.domain.values import CandidateSource
 from services.gateway.domain.values import Ask, Rows
 from services.ranker.adapters.model_text import FILE as MODEL_FILE
@@ -72,6 +73,9 @@ CHECK_CALLERS = 2
 CHECK_LIMIT_S = 30.0
 """The mesh reads what trends for somebody's genres only once somebody has asked."""
 CHECK_PAUSE_S = 1.0
+MODEL = ForestSize(leaves=31, least_trees=300, most_trees=300)
+"""Of the world that is trained here: what training grows of so small a log by itself, at most 200
+trees of 15 leaves, is less than what large logs ask for."""
 RAMP_S = 1.0
 IDLE_S = 2.0
 STOCK_PARTS = ("annoy", "fastapi", "uvicorn", "uvloop", "opentelemetry-instrumentation-grpc")
@@ -454,7 +458,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as made:
         directory = Path(made)
-        world = world_of(arguments.bundles, directory)
+        world = world_of(arguments.bundles, directory, MODEL)
         log = arguments.log or world.bundles.parent / "log"
         found = run(world, log, Plan(arguments.seconds, arguments.rounds), directory, say)
     width = None if os.environ.get("COLUMNS") or sys.stdout.isatty() else 160

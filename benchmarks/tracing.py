@@ -27,6 +27,7 @@ from meshctl.drills.world import World, open_world, train_world
 from meshctl.local_mesh import LocalMesh, MeshFacts
 from meshctl.prepare import prepare_dynamodb
 from meshctl.standard_mesh import PARTS, SOURCES, MeshSettings, standard_specs
+from pipeline.train_ranker import DEFAULT_SIZE, ForestSize
 
 OFF = "off"
 CALLERS = 2
@@ -184,11 +185,11 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
     return "\n".join(lines)
 
 
-def world_of(bundles: Path | None, directory: Path) -> World:
-    """Return the bundle that was named, or one of a synthetic world."""
+def world_of(bundles: Path | None, directory: Path, size: ForestSize = DEFAULT_SIZE) -> World:
+    """Return the bundle that was named, or one of a synthetic world with a model of `size`."""
     if bundles is not None:
         return open_world(bundles)
-    return train_world(directory, is_small=False, console=Console(stderr=True))
+    return train_world(directory, is_small=False, console=Console(stderr=True), size=size)
 
 
 def main() -> None:

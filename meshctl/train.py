@@ -18,6 +18,7 @@ from pipeline.event_log import LogError
 from pipeline.log_directory import LogDirectoryError
 from pipeline.train import Holdout, Report, Trained
 from pipeline.train import train as run_training
+from pipeline.train_ranker import DEFAULT_SIZE, ForestSize
 
 T = TypeVar("T")
 
@@ -52,7 +53,13 @@ def train(
 
 
 def train_with_progress(
-    directory: Path, bundles: Path, *, holdout: Holdout, seed: int, console: Console
+    directory: Path,
+    bundles: Path,
+    *,
+    holdout: Holdout,
+    seed: int,
+    console: Console,
+    size: ForestSize = DEFAULT_SIZE,
 ) -> Trained:
     """Run the training with a progress bar for every step, on `console`."""
     columns = (*Progress.get_default_columns(), TimeElapsedColumn())
@@ -69,6 +76,7 @@ def train_with_progress(
             seed=seed,
             now=datetime.now(UTC),
             progress=Bars(bars),
+            size=size,
         )
 
 

@@ -22,8 +22,10 @@ from pipeline.probes import write_probes
 from pipeline.promotion import Promotion
 from pipeline.tables import Tables, build_tables
 from pipeline.train_ranker import (
+    DEFAULT_SIZE,
     MAX_GROUPS,
     MIN_HISTORY,
+    ForestSize,
     Group,
     collect_groups,
     train_ranker,
@@ -96,6 +98,7 @@ def train(
     seed: int,
     now: datetime,
     progress: Progress,
+    size: ForestSize = DEFAULT_SIZE,
 ) -> Trained:
     """Train on a log directory, publish the bundle and promote it if it is fit.
 
@@ -109,7 +112,7 @@ def train(
         log = read_event_log(directory)
         cuts = cut_log(log, seed=seed)
         check_holdout(holdout, log.order)
-    course = Course(log, cuts, seed, progress)
+    course = Course(log, cuts, seed, progress, size)
     model_text = course.train_ranker()
     tested = course.tables_at(cuts.test, "tables as of the test cut")
     report = course.evaluate(tested, model_text)
@@ -143,6 +146,7 @@ class Course:
     cuts: Cuts
     seed: int
     progress: Progress
+    size: ForestSize = DEFAULT_SIZE
 
     def tables_at(self, cut: Cut, description: str) -> Tables:
         """Return the tables as of `cut`."""
@@ -156,7 +160,7 @@ class Course:
             for number, cut in enumerate(self.cuts.training, start=1)
         ]
         with self.progress.step("training the ranker"):
-            return train_ranker(groups, seed=self.seed)
+            return train_ranker(groups, seed=self.seed, size=self.size)
 
     def evaluate(self, tables: Tables, model_text: str) -> Report:
         """Return the quality of the model and of everything that it is compared with."""

@@ -1,6 +1,7 @@
 """The ranker's training: candidates as of each cut, labelled by what came after it."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import lightgbm as lgb
 import numpy as np
@@ -18,17 +19,12 @@ MAX_GROUPS = 20_000
 NEGATIVES = 100
 """Candidates without a play kept of each group, drawn with the seed: memory, not quality, is what
 more would cost."""
-MAX_TREES = 200
-"""On MovieLens-1M 300 trees of 31 leaves ranked no better than 150 of 15 (NDCG@10 0.182)."""
-MIN_TREES = 60
-"""Early stopping on a few hundred users is noise below this."""
 PATIENCE = 40
 """Trees without a better NDCG@10 on the newest training cut before training stops."""
 PARAMETERS = {
     "objective": "lambdarank",
     "metric": "ndcg",
     "eval_at": [10],
-    "num_leaves": 15,
     "learning_rate": 0.05,
     "min_data_in_leaf": 200,
     "lambda_l2": 10.0,
@@ -39,11 +35,28 @@ PARAMETERS = {
     "num_threads": 2,
     "verbosity": -1,
 }
-"""Small, regularised trees: with 31 leaves and 300 trees NDCG@10 on 30Music's validation week fell
-from 0.047 to 0.039, below merge order."""
+"""Regularised, as logs of a few thousand users ask for."""
 
 Group = tuple[NDArray[np.float32], NDArray[np.int8]]
 """Features [candidates, features] and labels [candidates] of one user."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForestSize:
+    """How large a model may grow.
+
+    Small: with 31 leaves and 300 trees NDCG@10 on 30Music's validation week fell from 0.047 to
+    0.039, below merge order, and on MovieLens-1M 300 trees of 31 leaves ranked no better than 150
+    of 15 (0.182).
+    """
+
+    leaves: int = 15
+    least_trees: int = 60
+    """Early stopping on a few hundred users is noise below this."""
+    most_trees: int = 200
+
+
+DEFAULT_SIZE = ForestSize()
 
 
 def users_of(
@@ -90,7 +103,9 @@ def _sample(played: NDArray[np.bool_], random: np.random.Generator) -> NDArray[n
     return np.sort(np.concatenate([np.flatnonzero(played), drawn]))
 
 
-def train_ranker(cuts: Sequence[Sequence[Group]], *, seed: int) -> str:
+def train_ranker(
+    cuts: Sequence[Sequence[Group]], *, seed: int, size: ForestSize = DEFAULT_SIZE
+) -> str:
     """Return the text of a LambdaMART model (Burges, MSR-TR-2010-82); same input, same text.
 
     `cuts` holds the groups of every training cut, newest first. The newest decides how many trees
@@ -104,12 +119,16 @@ def train_ranker(cuts: Sequence[Sequence[Group]], *, seed: int) -> str:
             "no candidate of any user was played after a training cut: the log is too small or "
             "too short to train a ranker on"
         )
-    parameters = {**PARAMETERS, "seed": seed}
+    parameters = {**PARAMETERS, "num_leaves": size.leaves, "seed": seed}
     judge = lgb.early_stopping(PATIENCE, verbose=False)
     stopped = lgb.train(
-        parameters, _dataset(older), MAX_TREES, valid_sets=[_dataset(newest)], callbacks=[judge]
+        parameters,
+        _dataset(older),
+        size.most_trees,
+        valid_sets=[_dataset(newest)],
+        callbacks=[judge],
     )
-    trees = max(MIN_TREES, stopped.best_iteration)
+    trees = max(size.least_trees, stopped.best_iteration)
     booster = lgb.train(parameters, _dataset([*newest, *older]), trees)
     return str(booster.model_to_string())
 
