@@ -4,9 +4,16 @@ Layout: the filter is its bits, least significant first, a power of two of them,
 Bit positions of a key are (h1 + i * h2) mod bits for i = 0..7, with h1 the key itself, and h2 the
 key's upper half made odd after a multiplicative mix (double hashing: Kirsch and Mitzenmacher,
 "Less hashing, same performance", 2008). An empty filter holds nothing.
+
+The gateway builds a filter for every request, so that is compiled by numba at the first call and
+kept in its cache (`NUMBA_CACHE_DIR`). It takes microseconds: not worth letting go of the GIL,
+which a busy thread would then have to be asked for.
 """
 
+from typing import Any
+
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 HASHES = 8
@@ -25,17 +32,16 @@ MAX_BYTES = 65_536
 keys go in and older ones may be recommended again."""
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, as in Fibonacci hashing
+_MOST_KEYS = MAX_BYTES * 8 // BITS_PER_KEY
+_ONE, _BYTE, _BIT, _HALF = np.uint64(1), np.uint64(3), np.uint64(7), np.uint64(32)
 
 
 def build_filter(keys: NDArray[np.uint64]) -> bytes:
     """Return the filter that holds `keys` (uint64 [n], newest first; duplicates are harmless)."""
-    unique = _first_occurrences(keys)[: MAX_BYTES * 8 // BITS_PER_KEY]
-    if not len(unique):
-        return b""
-    n_bits = max(MIN_BYTES * 8, 1 << int(len(unique) * BITS_PER_KEY - 1).bit_length())
-    bits = np.zeros(n_bits, dtype=np.uint8)
-    bits[_positions(unique, n_bits)] = 1
-    return np.packbits(bits, bitorder="little").tobytes()
+    # A copy where need be, so that it is compiled for one type: callers' may be read-only.
+    mine = keys if keys.flags.carray else np.array(keys, order="C")
+    built: NDArray[np.uint8] = _filled(_distinct(mine))
+    return built.tobytes()
 
 
 def contains(filter_bytes: bytes, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -71,6 +77,43 @@ def _positions(keys: NDArray[np.uint64], n_bits: int) -> NDArray[np.uint64]:
     return np.asarray((keys + probes * step) & np.uint64(n_bits - 1), dtype=np.uint64)
 
 
-def _first_occurrences(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    _, first = np.unique(keys, return_index=True)
-    return keys[np.sort(first)]
+@njit(cache=True, error_model="numpy")
+def _distinct(keys: Any) -> Any:
+    """Return the first `_MOST_KEYS` distinct keys, in their order."""
+    size = 16
+    while size < 2 * min(len(keys), _MOST_KEYS):
+        size *= 2
+    last = np.uint64(size - 1)
+    slots = np.zeros(size, np.uint32)  # a place among the found + 1
+    found, n_found = np.empty(min(len(keys), _MOST_KEYS), np.uint64), 0
+    for key in keys:
+        at = ((key * _MIX) >> _HALF) & last
+        while slots[at] != 0 and found[slots[at] - 1] != key:
+            at = (at + _ONE) & last
+        if slots[at] == 0:
+            if n_found == len(found):
+                break
+            found[n_found] = key
+            n_found += 1
+            slots[at] = n_found
+    return found[:n_found]
+
+
+@njit(cache=True, error_model="numpy")
+def _filled(keys: Any) -> Any:
+    """Return the bytes of the filter that holds `keys`, each once."""
+    if len(keys) == 0:
+        return np.empty(0, np.uint8)
+    n_bytes = MIN_BYTES
+    while n_bytes * 8 < len(keys) * BITS_PER_KEY:
+        n_bytes *= 2
+    last = np.uint64(n_bytes * 8 - 1)
+    packed = np.zeros(n_bytes, np.uint8)
+    for key in keys:
+        step = ((key * _MIX) >> _HALF) | _ONE
+        position = key
+        for _ in range(HASHES):
+            bit = position & last
+            packed[bit >> _BYTE] |= np.uint8(_ONE << (bit & _BIT))
+            position += step
+    return packed

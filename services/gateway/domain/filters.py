@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from services.gateway.domain.trail import NO_TRAIL, Trail
 from services.gateway.domain.values import Merged, Removed, Rows, Subject
-from signals.bloom import contains
 from signals.bundle import ItemKeys, ItemTraits, MarketRights
+from signals.membership import first_absent
 
 Mask = NDArray[np.bool_]
 
@@ -27,13 +27,14 @@ def filter_candidates(
     merged: Merged, subject: Subject, rules: ItemRules, trail: Trail = NO_TRAIL
 ) -> tuple[Merged, tuple[Removed, ...]]:
     """Return what passes every filter, in its order, and what each filter removed."""
+    rows = merged.rows
+    passing = np.ones(len(rows), dtype=np.bool_)
     removed = []
     for name, allows in FILTERS:
-        allowed = allows(merged.rows, subject, rules)
-        removed.append(Removed(name, merged.rows[~allowed]))
-        merged = merged.take(allowed)
+        passing, before = passing & allows(rows, subject, rules), passing
+        removed.append(Removed(name, rows[before ^ passing]))
         trail.mark(f"filter.{name}", removed=len(removed[-1].rows))
-    return merged, tuple(removed)
+    return merged.take(passing), tuple(removed)
 
 
 def allowed_rows(rows: Rows, subject: Subject, rules: ItemRules) -> Mask:
@@ -45,12 +46,11 @@ def allowed_rows(rows: Rows, subject: Subject, rules: ItemRules) -> Mask:
 
 
 def _is_unseen(rows: Rows, subject: Subject, rules: ItemRules) -> Mask:
-    seen = contains(subject.history.seen_filter, rules.keys.keys[rows])
-    return ~(seen | np.isin(rows, subject.history.rows))
+    return _is_absent(rows, subject.history.rows, subject.history.seen_filter, rules)
 
 
-def _is_not_excluded(rows: Rows, subject: Subject, _rules: ItemRules) -> Mask:
-    return ~np.isin(rows, subject.exclude_rows)
+def _is_not_excluded(rows: Rows, subject: Subject, rules: ItemRules) -> Mask:
+    return _is_absent(rows, subject.exclude_rows, NO_FILTER, rules)
 
 
 def _has_rights(rows: Rows, subject: Subject, rules: ItemRules) -> Mask:
@@ -58,6 +58,17 @@ def _has_rights(rows: Rows, subject: Subject, rules: ItemRules) -> Mask:
         return np.ones(len(rows), dtype=np.bool_)
     return rules.rights.may_show(rules.traits.rights[rows], subject.market)
 
+
+def _is_absent(rows: Rows, gone: Rows, gone_filter: bytes, rules: ItemRules) -> Mask:
+    """Return for each of `rows` that it is neither one of `gone` nor in the filter."""
+    if not len(gone) and not gone_filter:
+        return np.ones(len(rows), dtype=np.bool_)
+    absent = np.zeros(len(rows), dtype=np.bool_)
+    absent[first_absent(rows, gone, gone_filter, rules.keys.keys, len(rows))] = True
+    return absent
+
+
+NO_FILTER = b""
 
 FILTERS: tuple[tuple[str, Callable[[Rows, Subject, ItemRules], Mask]], ...] = (
     ("seen", _is_unseen),

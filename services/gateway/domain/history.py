@@ -40,11 +40,11 @@ def compose_history(
 
     Seed items are aged 0. A play in the future of `now_s`, as clocks disagree, is aged 0 too.
     """
-    rows = np.concatenate([plays.rows, seed_rows])[::-1]
-    stored_ages = np.where(plays.times_s > 0, np.maximum(now_s - plays.times_s, 0.0), 0.0)
-    ages_s = np.concatenate([stored_ages, np.zeros(len(seed_rows))])[::-1]
+    rows = np.concatenate((seed_rows[::-1], plays.rows[::-1]))
+    n_sent = min(len(rows), MAX_HISTORY_PLAYS)
+    ages_s = np.zeros(n_sent, dtype=np.float32)
+    times_s = plays.times_s[::-1][: n_sent - min(len(seed_rows), n_sent)]
+    ages_s[n_sent - len(times_s) :] = np.maximum(now_s - times_s, 0.0) * (times_s > 0)
     return History(
-        rows=np.ascontiguousarray(rows[:MAX_HISTORY_PLAYS], dtype=np.uint32),
-        ages_s=ages_s[:MAX_HISTORY_PLAYS].astype(np.float32),
-        seen_filter=build_filter(item_keys[rows]),
+        rows=rows[:n_sent], ages_s=ages_s, seen_filter=build_filter(item_keys.take(rows))
     )

@@ -87,6 +87,8 @@ class Limits:
 
     def narrowed(self, quality: float, page_size: int) -> "Limits":
         """Return the share `quality` of the counts, but enough for a page."""
+        if quality == 1.0:
+            return self
         return replace(
             self,
             candidates_per_source=_share(self.candidates_per_source, quality, page_size),
@@ -227,7 +229,7 @@ def reorder(candidates: Merged, scores: Scores | None) -> Merged:
     if scores is None:
         return candidates
     order = best_first(candidates.rows, scores, len(scores))
-    return replace(candidates.take(order), scores=scores[order])
+    return candidates.reordered(order, scores.take(order))
 
 
 def no_answer(source: str, status: SourceStatus, latency_s: float | None = None) -> SourceAnswer:

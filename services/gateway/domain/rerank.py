@@ -1,6 +1,8 @@
 """Re-rank: one recording once, no artist all over the page, and a full page."""
 
 import math
+from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,9 @@ ARTIST_SHARE = 0.15
 FILL_BLOCK = 1024
 """Popular items looked at a time when a page must be filled."""
 
+LOOKED_AT = 64
+"""Items whose traits are looked up at a time: a page is mostly full after as many."""
+
 
 def select(ranked: Merged, page_size: int, rules: ItemRules) -> NDArray[np.intp]:
     """Return the places of the page's items in `ranked`, in slate order.
@@ -22,11 +27,17 @@ def select(ranked: Merged, page_size: int, rules: ItemRules) -> NDArray[np.intp]
     A second upload of a recording is dropped. Items beyond the artist cap go behind everything
     else rather than away, so that a short list still fills the page.
     """
-    first_uploads = _first_uploads(ranked.rows, rules)
     cap = max(MIN_PER_ARTIST, math.ceil(page_size * ARTIST_SHARE))
-    turn = _turns(rules.traits.artists[ranked.rows[first_uploads]])
-    within = turn < cap
-    return np.concatenate([first_uploads[within], first_uploads[~within]])[:page_size]
+    within: list[int] = []
+    beyond: list[int] = []
+    turns: dict[int, int] = {}
+    for place, artist in _first_uploads(ranked.rows, rules, set()):
+        turn = turns.get(artist, 0)
+        turns[artist] = turn + 1
+        (within if turn < cap else beyond).append(place)
+        if len(within) == page_size:
+            break
+    return np.array((within + beyond)[:page_size], dtype=np.intp)
 
 
 def fill(
@@ -41,41 +52,45 @@ def fill(
 
     `selected` holds each recording once, and so does the slate.
     """
-    rows = ranked.rows[selected]
-    filling = _popular_rows(rows, page_size - len(rows), subject, rules, popular)
-    left_over = np.setdiff1d(np.arange(len(ranked.rows)), selected)
-    return Slate(
-        rows=np.concatenate([rows, filling]),
-        scores=np.concatenate([ranked.scores[selected], np.zeros(len(filling), dtype=np.float32)]),
-        places=np.concatenate([selected, np.full(len(filling), -1, dtype=np.intp)]),
-        not_selected=ranked.rows[left_over],
-    )
+    rows, scores, places = ranked.rows.take(selected), ranked.scores.take(selected), selected
+    is_left_over = np.ones(len(ranked.rows), dtype=np.bool_)
+    is_left_over[selected] = False
+    if len(rows) < page_size:
+        filling = _popular_rows(rows, page_size - len(rows), subject, rules, popular)
+        rows = np.concatenate((rows, filling))
+        scores = np.concatenate((scores, np.zeros(len(filling), dtype=np.float32)))
+        places = np.concatenate((places, np.full(len(filling), -1, dtype=np.intp)))
+    return Slate(rows, scores, places, not_selected=ranked.rows[is_left_over])
 
 
 def _popular_rows(
     taken: Rows, wanted: int, subject: Subject, rules: ItemRules, popular: Rows
 ) -> Rows:
-    rows = taken
+    recordings = set(rules.traits.recordings[taken].tolist())
+    found: list[int] = []
     for start in range(0, len(popular), FILL_BLOCK):
-        if len(rows) >= len(taken) + wanted:
+        block = np.array(popular[start : start + FILL_BLOCK])
+        block = block[allowed_rows(block, subject, rules)]
+        uploads = _first_uploads(block, rules, recordings)
+        found += [int(block[place]) for place, _ in islice(uploads, wanted - len(found))]
+        if len(found) == wanted:
             break
-        block = popular[start : start + FILL_BLOCK]
-        rows = np.concatenate([rows, block[allowed_rows(block, subject, rules)]])
-        rows = rows[_first_uploads(rows, rules)]
-    return rows[len(taken) : len(taken) + wanted]
+    return np.array(found, dtype=np.uint32)
 
 
-def _first_uploads(rows: Rows, rules: ItemRules) -> NDArray[np.intp]:
-    """Return the places of the first of `rows` of every recording, in order."""
-    return np.sort(np.unique(rules.traits.recordings[rows], return_index=True)[1])
+def _first_uploads(rows: Rows, rules: ItemRules, recordings: set[int]) -> Iterator[tuple[int, int]]:
+    """Yield place and artist of the first of `rows` of every recording, in order.
 
-
-def _turns(codes: NDArray[np.uint32]) -> NDArray[np.intp]:
-    """Return for each code how many equal ones stand before it."""
-    order = np.argsort(codes, kind="stable")
-    ordered = codes[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    lengths = np.diff(np.concatenate([starts, [len(codes)]]))
-    turns = np.empty(len(codes), dtype=np.intp)
-    turns[order] = np.arange(len(codes)) - np.repeat(starts, lengths)
-    return turns
+    Recordings of the set have had theirs; those that are met are added to it.
+    """
+    for start in range(0, len(rows), LOOKED_AT):
+        block = rows[start : start + LOOKED_AT]
+        traits = zip(
+            rules.traits.recordings[block].tolist(),
+            rules.traits.artists[block].tolist(),
+            strict=True,
+        )
+        for place, (recording, artist) in enumerate(traits, start):
+            if recording not in recordings:
+                recordings.add(recording)
+                yield place, artist

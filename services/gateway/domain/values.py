@@ -111,21 +111,32 @@ class Merged:
 
     rows: Rows
     scores: Scores
-    """float32 [c], the merge score, not increasing."""
+    """float32 [c], not increasing: the merge score, or the model's."""
     columns: Mapping[str, SourceColumn]
     """By source name, for every source that proposed anything."""
 
     def take(self, places: NDArray[np.intp] | NDArray[np.bool_]) -> "Merged":
         """Return the candidates at `places` (indices or a mask), in that order."""
+        indices = places.nonzero()[0] if places.dtype == np.bool_ else places.astype(np.intp)
+        return self.reordered(indices, self.scores.take(indices))
+
+    def reordered(self, places: NDArray[np.intp], scores: Scores) -> "Merged":
+        """Return the candidates at `places` with other scores, parallel to `places`."""
         columns = {
-            name: SourceColumn(column.ranks[places], column.scores[places])
+            name: SourceColumn(column.ranks.take(places), column.scores.take(places))
             for name, column in self.columns.items()
         }
-        return Merged(self.rows[places], self.scores[places], columns)
+        return Merged(self.rows.take(places), scores, columns)
 
     def head(self, limit: int) -> "Merged":
         """Return the first `limit` candidates."""
-        return self.take(np.arange(min(limit, len(self.rows))))
+        if len(self.rows) <= limit:
+            return self
+        columns = {
+            name: SourceColumn(column.ranks[:limit], column.scores[:limit])
+            for name, column in self.columns.items()
+        }
+        return Merged(self.rows[:limit], self.scores[:limit], columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +173,7 @@ class Slate:
     @property
     def filled(self) -> int:
         """Items that came from the popularity list."""
-        return int((self.places < 0).sum())
+        return int(np.count_nonzero(self.places < 0))
 
 
 @dataclass(frozen=True, slots=True)
