@@ -7,10 +7,11 @@ the calls that wait for one (`CallPool`). Who is not let in hears so at once, an
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar, Token
+from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from meshkit.arrivals import TARGET_S, Arrivals
@@ -90,20 +91,12 @@ class Admission:
         self._in_flight -= 1
         self._call_next()
 
-    @asynccontextmanager
-    async def place(self, remaining_s: float | None, peer: str = "") -> AsyncIterator[None]:
+    def place(self, remaining_s: float | None, peer: str = "") -> AbstractAsyncContextManager[None]:
         """Hold a place while the block runs, and as long as what it gave to `keep_until`.
 
-        Raises Overloaded, see `enter`.
+        Entering it raises Overloaded, see `enter`.
         """
-        await self.enter(remaining_s, peer)
-        place = _Place(self.leave)
-        outside = _PLACE.set(place)
-        try:
-            yield
-        finally:
-            _PLACE.reset(outside)
-            place.let_go()
+        return _Place(self, remaining_s, peer)
 
     def keep_until(self, work: "asyncio.Future[Any]") -> None:
         """Keep the current call's place until `work` ends, though its handler may end before.
@@ -219,11 +212,29 @@ class CallPool(ThreadPoolExecutor):
 
 
 class _Place:
-    """One place, given back when the last who holds it lets go."""
+    """One place, given back when the last who holds it lets go; the block is the first."""
 
-    def __init__(self, give_back: Callable[[], None]) -> None:
-        self._give_back = give_back
+    def __init__(self, admission: Admission, remaining_s: float | None, peer: str) -> None:
+        self._admission = admission
+        self._remaining_s = remaining_s
+        self._peer = peer
+        self._holders = 0
+        self._outside: Token[_Place | None] | None = None
+
+    async def __aenter__(self) -> None:
+        await self._admission.enter(self._remaining_s, self._peer)
         self._holders = 1
+        self._outside = _PLACE.set(self)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace_back: TracebackType | None,
+    ) -> None:
+        if self._outside is not None:
+            _PLACE.reset(self._outside)
+        self.let_go()
 
     def hold(self) -> bool:
         """Hold it too; return whether it was still held."""
@@ -234,7 +245,7 @@ class _Place:
     def let_go(self) -> None:
         self._holders -= 1
         if self._holders == 0:
-            self._give_back()
+            self._admission.leave()
 
 
 _PLACE: ContextVar[_Place | None] = ContextVar("place", default=None)

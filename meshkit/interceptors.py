@@ -30,6 +30,8 @@ _UNTOUCHED = (
     "/recmesh.common.v1.StatusService/",
 )
 
+MAX_KEPT = 16  # methods of one server; only a handler that takes any name has more
+
 _AioContext: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
@@ -47,6 +49,7 @@ class SyncServerInterceptor(grpc.ServerInterceptor):
     ) -> None:
         self._calls = Calls(gate, recorder)
         self._pool = pool
+        self._kept = _Kept(self._around)
 
     def intercept_service(
         self,
@@ -60,7 +63,7 @@ class SyncServerInterceptor(grpc.ServerInterceptor):
             return handler
         if self._pool is not None and self._pool.is_full:
             return self._refusal(method, handler, self._pool)
-        return grpc.unary_unary_rpc_method_handler(self._around(method, handler))
+        return self._kept.around(method, handler)
 
     def _around(
         self, method: str, handler: Handler, *, is_refused: bool = False
@@ -101,6 +104,7 @@ class AioServerInterceptor(grpc.aio.ServerInterceptor):
     ) -> None:
         self._calls = Calls(gate, recorder)
         self._admission = admission
+        self._kept = _Kept(self._around)
 
     async def intercept_service(
         self,
@@ -110,9 +114,13 @@ class AioServerInterceptor(grpc.aio.ServerInterceptor):
         """Return the handler of a call with everything of this module around it."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        return self._around(method, handler) if handler and _is_ours(method, handler) else handler
+        if handler is None or not _is_ours(method, handler):
+            return handler
+        return self._kept.around(method, handler)
 
-    def _around(self, method: str, handler: Handler) -> Handler:
+    def _around(
+        self, method: str, handler: Handler
+    ) -> Callable[[bytes, _AioContext], Awaitable[bytes]]:
         behaviour: Callable[[Any, _AioContext], Awaitable[Any]] = handler.unary_unary  # type: ignore[assignment]  # _is_ours saw one
 
         async def handle(request: bytes, context: _AioContext) -> bytes:
@@ -130,12 +138,28 @@ class AioServerInterceptor(grpc.aio.ServerInterceptor):
                         raise
                 return await context.abort_with_status(failure)
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        return handle
 
     def _place(self, context: _AioContext) -> AbstractAsyncContextManager[None]:
         if self._admission is None:
             return nullcontext()
         return self._admission.place(context.time_remaining(), context.peer())
+
+
+class _Kept:
+    """Handlers with everything around them, made once a method and not once a call."""
+
+    def __init__(self, around: Callable[[str, Handler], Callable[[bytes, Any], Any]]) -> None:
+        self._around = around
+        self._made: dict[str, tuple[Handler, Handler]] = {}
+
+    def around(self, method: str, handler: Handler) -> Handler:
+        known, made = self._made.get(method, (None, handler))
+        if known is not handler:
+            made = grpc.unary_unary_rpc_method_handler(self._around(method, handler))
+            if len(self._made) < MAX_KEPT:
+                self._made[method] = handler, made
+        return made
 
 
 def _ends_task(error: BaseException) -> bool:

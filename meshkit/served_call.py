@@ -6,10 +6,9 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import grpc
 
@@ -108,24 +107,19 @@ class Calls:
     """Starts the `Call` of every call of one server."""
 
     def __init__(self, gate: CallGate | None, recorder: Recorder | None) -> None:
-        self._gate = gate or CallGate()
-        self._recorder = recorder or telemetry.process_recorder()
+        self.gate = gate or CallGate()
+        self.recorder = recorder or telemetry.process_recorder()
         self._metrics = ServerMetrics(metrics.meter())
 
-    @contextmanager
-    def one(self, method: str, handler: Handler, context: Any) -> Iterator[Call]:
-        """Count a call and make its recording current, until the block ends."""
-        recording = self._recorder.served(
+    def one(self, method: str, handler: Handler, context: Any) -> Call:
+        """Begin a call; as a block it is counted and its recording is current."""
+        recording = self.recorder.served(
             method.removeprefix("/"), context.invocation_metadata(), context.time_remaining()
         )
-        call = Call(self._gate, handler, context, recording, self._recorder)
-        with self._gate, recording:
-            try:
-                yield call
-            finally:
-                self._count(recording)
+        return Call(self, handler, context, recording)
 
-    def _count(self, recording: Recording) -> None:
+    def count(self, recording: Recording) -> None:
+        """Count a call that ends."""
         said: dict[str, Any] = recording.own.attributes
         method, code = said[semconv.RPC_METHOD], said.get(semconv.RPC_STATUS_CODE, _UNKNOWN)
         self._metrics.ended(method, code, said.get(semconv.ERROR_TYPE), recording.duration_s)
@@ -137,22 +131,35 @@ class Call:
     """One call: whether it may start, what it answers, and what its recording says of the end."""
 
     def __init__(
-        self,
-        gate: CallGate,
-        handler: Handler,
-        context: _Context,
-        recording: Recording,
-        recorder: Recorder,
+        self, calls: Calls, handler: Handler, context: _Context, recording: Recording
     ) -> None:
-        self._gate = gate
+        self._calls = calls
         self._handler = handler
         self._context = context
         self._recording = recording
-        self._recorder = recorder
+
+    def __enter__(self) -> Self:
+        self._calls.gate.__enter__()
+        self._recording.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace_back: TracebackType | None,
+    ) -> None:
+        try:
+            self._calls.count(self._recording)
+        finally:
+            try:
+                self._recording.__exit__(kind, error, trace_back)
+            finally:
+                self._calls.gate.__exit__(kind, error, trace_back)
 
     def admit(self, *, is_refused: bool = False) -> None:
         """Raise what the call is refused with, if it is."""
-        if not self._gate.is_open:
+        if not self._calls.gate.is_open:
             raise NotReady("the server is still loading")
         if self._is_expired():
             raise DependencyTimeout("the caller's deadline passed before work began")
@@ -216,7 +223,7 @@ class Call:
 
     def _notes(self) -> tuple[tuple[str, bytes], ...]:
         """Return the metadata that brings the caller the notes of this call, if it asked."""
-        notes = self._recorder.notes_for_caller(self._recording)
+        notes = self._calls.recorder.notes_for_caller(self._recording)
         return () if notes is None else ((NOTES_RETURNED, notes),)
 
     def _is_expired(self) -> bool:

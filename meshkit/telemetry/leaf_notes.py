@@ -19,6 +19,8 @@ MAX_BYTES = 1_400
 MAX_STAGES = 16
 MAX_LINKS = 4
 
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
 _NS_PER_US = 1_000
 _MAX_US = 3_600_000_000  # no call takes an hour
 _MAX_SPAN_ID = 2**64 - 1
@@ -46,9 +48,12 @@ class LeafNotes:
 def write(recording: Recording, origin: Origin) -> bytes | None:
     """Return the notes so far, without attributes or stages where they grow too large."""
     whole = _as_json(recording, origin)
+    written = _encode(whole).encode()
+    if len(written) <= MAX_BYTES:
+        return written
     bare = [stage[:3] for stage in whole["t"]]
-    for shortened in (whole, {**whole, "t": bare}, {**whole, "t": [], "a": {}, "l": []}):
-        written = json.dumps(shortened, separators=(",", ":")).encode()
+    for shortened in ({**whole, "t": bare}, {**whole, "t": [], "a": {}, "l": []}):
+        written = _encode(shortened).encode()
         if len(written) <= MAX_BYTES:
             return written
     return None

@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision, Sampler
-from opentelemetry.trace import SpanKind
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import NonRecordingSpan, SpanKind
 
 from meshkit.telemetry import leaf_notes, semconv
 from meshkit.telemetry.leaf_notes import Origin
 from meshkit.telemetry.outgoing_call import NOTES_ASKED
 from meshkit.telemetry.recording import UNRECORDED, Mode, Recording
 from meshkit.telemetry.spans import spans_of
+from meshkit.telemetry.trace_context import parent_of
 
 DEFAULT_SLOW_SHARE = 0.5  # half the time gone is half the way to a late answer
 DEFAULT_KEPT_PER_S = 10.0  # an outage shows in a few traces; all of them would feed it
@@ -32,8 +33,7 @@ _ATTEMPTS = "grpc-previous-rpc-attempts"
 
 _log = logging.getLogger(__name__)
 
-# Trace context only: baggage would carry whatever a caller sends through the whole mesh.
-_PROPAGATOR = TraceContextTextMapPropagator()
+_NO_PARENT = Context()
 _new_trace_id = RandomIdGenerator().generate_trace_id
 
 
@@ -159,10 +159,12 @@ class Recorder:
         keeps: bool,
         returns_notes: bool = False,
     ) -> Recording:
-        context = _PROPAGATOR.extract(carrier)
-        span_context = trace.get_current_span(context).get_span_context()
-        parent = span_context if span_context.is_valid else None
-        trace_id = _new_trace_id() if parent is None else parent.trace_id
+        parent = parent_of(carrier)
+        if parent is None:
+            context, trace_id = _NO_PARENT, _new_trace_id()
+        else:
+            context = trace.set_span_in_context(NonRecordingSpan(parent), _NO_PARENT)
+            trace_id = parent.trace_id
         decision = self._sampler.should_sample(context, trace_id, name, kind).decision
         is_sampled = decision is Decision.RECORD_AND_SAMPLE
         returns = returns_notes and not is_sampled and not keeps

@@ -50,6 +50,7 @@ class Recording:
     """The notes of one served call; current inside its `with` block and in tasks begun there."""
 
     __slots__ = (
+        "_context",
         "_finish",
         "_flags",
         "_holders",
@@ -92,12 +93,12 @@ class Recording:
         self._stage_id = 0
         self._stage_start_ns = now_ns
         self._tokens: tuple[Token[Recording], Token[Any]] | None = None
+        self._context: SpanContext | None = None
 
     def __enter__(self) -> Self:
-        span = NonRecordingSpan(self.context)
         self._tokens = (
             _CURRENT.set(self),
-            otel_context.attach(trace.set_span_in_context(span)),
+            otel_context.attach(trace.set_span_in_context(_CurrentSpan(self))),
         )
         return self
 
@@ -114,8 +115,12 @@ class Recording:
     @property
     def context(self) -> SpanContext:
         """The ids of the call's own span."""
-        flags = TraceFlags(TraceFlags.SAMPLED if self.mode.is_sampled else TraceFlags.DEFAULT)
-        return SpanContext(self.trace_id, self.own.span_id, False, flags, self.trace_state)
+        if self._context is None:
+            flags = TraceFlags(TraceFlags.SAMPLED if self.mode.is_sampled else TraceFlags.DEFAULT)
+            self._context = SpanContext(
+                self.trace_id, self.own.span_id, False, flags, self.trace_state
+            )
+        return self._context
 
     @property
     def trace_state(self) -> TraceState | None:
@@ -228,6 +233,16 @@ class Recording:
         except ValueError:  # a coroutine that is thrown away is closed in a context of another
             return
         otel_context.detach(context)
+
+
+class _CurrentSpan(NonRecordingSpan):
+    """A recording as others see it; its ids are put together only if somebody asks."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+
+    def get_span_context(self) -> SpanContext:
+        return self._recording.context
 
 
 def current() -> Recording:
