@@ -58,10 +58,12 @@ FROM python:3.11-slim-bookworm AS runtime
 COPY --from=build /opt/serving /opt/serving
 # An owner for the volumes that are mounted here.
 RUN install -d -o 65532 -g 65532 /bundles
+# Kernels are compiled where they run, for the processor that is there, before a server is ready.
 ENV PYTHONPATH=/app:/app/gen:/opt/serving \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
+    NUMBA_CACHE_DIR=/tmp/numba \
     OMP_NUM_THREADS=1 \
     OPENBLAS_NUM_THREADS=1 \
     RECMESH_LISTEN=0.0.0.0:8080 \
