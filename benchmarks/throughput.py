@@ -1,10 +1,10 @@
 """The mesh against its peers, in one run: `make bench`, or `python -m benchmarks.throughput`.
 
-Over one bundle with a model of 300 trees of 31 leaves, for the same users: the mesh as `meshctl up` starts it; a monolith of stock parts,
-a process a core; a gRPC mesh written naively; and the monolith with the mesh's own kernel, which
-shows what the calls between processes cost. All must give the same slates before anything is
-timed. They stand side by side and are asked in turn, forth and back (ABBA), by 1, 8 and 32
-callers, each asking again once it is answered.
+Over one bundle, whose model has 300 trees of 31 leaves, and for the same users: the mesh as
+`meshctl up` starts it; a monolith of stock parts, a process a core; a gRPC mesh written naively;
+and the monolith with the mesh's own kernels, which shows what the calls between processes cost.
+All must give the same slates before anything is timed. They stand side by side and are asked in
+turn, forth and back (ABBA), by 1, 8 and 32 callers, each asking again once it is answered.
 
 Both meshes trace 1 % of the requests and send the spans to a collector; the monoliths trace
 nothing. The mesh is asked on the surface "batch", whose 5 s it does not need to degrade or narrow
