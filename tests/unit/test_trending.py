@@ -1,18 +1,12 @@
-"""Trending: segments, buckets, scores and the blend of a request."""
+"""Trending: segments, buckets and scores."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from services.candidates.domain.trending import (
-    BLENDED_GENRES,
     BUCKET_S,
-    GENRE_WEIGHT,
     GLOBAL,
-    GLOBAL_WEIGHT,
     HALF_LIFE_S,
-    MARKET_WEIGHT,
     NO_SNAPSHOT,
     SEGMENT_ITEMS,
     WINDOW_S,
@@ -21,12 +15,10 @@ from services.candidates.domain.trending import (
     Segment,
     SegmentTop,
     TrendingSnapshot,
-    blend,
     bucket_of,
     bucket_weight,
     buckets_in_window,
     rank_segment,
-    segments_for,
 )
 
 NOW_S = 1_700_000_000.0
@@ -136,98 +128,6 @@ def test_a_segment_keeps_its_best_only() -> None:
 
 def test_a_segment_without_buckets_is_empty() -> None:
     assert len(rank_segment([], NOW_S)) == 0
-
-
-def test_a_blend_reads_exactly_the_segments_that_it_names() -> None:
-    assert segments_for("DE", ["Rock", "", "Rock", "Pop"]) == [
-        GLOBAL,
-        Segment("DE"),
-        Segment(None, "Rock"),
-        Segment("DE", "Rock"),
-        Segment(None, "Pop"),
-        Segment("DE", "Pop"),
-    ]
-    assert segments_for("", ["a", "b", "c", "d"])[-1] == Segment(None, "c")
-    assert segments_for("", ["x" * 300]) == [GLOBAL]
-
-
-def test_a_blend_sums_weighted_shares_of_the_best_score() -> None:
-    snapshot = snapshot_of(
-        {
-            GLOBAL: {1: 100.0, 2: 50.0},
-            Segment("DE"): {2: 10.0, 3: 5.0},
-            Segment("DE", "Rock"): {3: 4.0},
-            Segment(None, "Pop"): {4: 2.0},
-        }
-    )
-
-    keys, scores = blend(snapshot, "DE", ["Rock", "Pop"], 10)
-
-    expected = {
-        2: MARKET_WEIGHT + GLOBAL_WEIGHT / 2,
-        3: MARKET_WEIGHT / 2 + GENRE_WEIGHT,
-        4: GENRE_WEIGHT / 2,
-        1: GLOBAL_WEIGHT,
-    }
-    assert keys.tolist() == list(expected)
-    assert scores.tolist() == pytest.approx(list(expected.values()))
-    assert [keys.dtype.name, scores.dtype.name] == ["uint64", "float32"]
-
-
-@pytest.mark.parametrize("market", ["", "FR", "XX"])
-def test_everywhere_stands_in_for_a_market_that_has_nothing(market: str) -> None:
-    snapshot = snapshot_of({GLOBAL: {1: 8.0, 2: 4.0}, Segment("FR"): {}})
-
-    keys, scores = blend(snapshot, market, [], 10)
-
-    assert keys.tolist() == [1, 2]
-    assert scores.tolist() == [MARKET_WEIGHT, MARKET_WEIGHT / 2]
-
-
-def test_a_blend_of_nothing_is_empty() -> None:
-    for snapshot in (NO_SNAPSHOT, snapshot_of({GLOBAL: {}})):
-        keys, scores = blend(snapshot, "DE", ["Rock"], 10)
-
-        assert (len(keys), len(scores)) == (0, 0)
-        assert [keys.dtype.name, scores.dtype.name] == ["uint64", "float32"]
-
-
-@settings(max_examples=60)
-@given(
-    st.dictionaries(
-        st.builds(
-            Segment,
-            st.sampled_from([None, "DE", "FR"]),
-            st.sampled_from([None, "Rock", "Pop", "Jazz"]),
-        ),
-        st.dictionaries(st.integers(0, 40), st.sampled_from([9.0, 4.0, 2.0, 0.5]), max_size=15),
-    ),
-    st.sampled_from(["", "DE", "SE"]),
-    st.lists(st.sampled_from(["Rock", "Pop", "Jazz", "Folk"]), max_size=5),
-    st.integers(1, 50),
-)
-def test_a_blend_loses_nothing_doubles_nothing_and_invents_nothing(
-    counts: dict[Segment, dict[int, float]], market: str, genres: list[str], limit: int
-) -> None:
-    segments = {
-        key: dict(sorted(top.items(), key=lambda entry: (-entry[1], entry[0])))
-        for key, top in counts.items()
-    }
-    snapshot = snapshot_of(segments)
-
-    keys, scores = blend(snapshot, market, genres, limit)
-    everything, _ = blend(snapshot, market, genres, 10_000)
-
-    readable = [segments.get(segment, {}) for segment in segments_for(market, genres)]
-    proposed = set().union(*readable)
-    base = set(segments.get(GLOBAL, {})) | set(segments.get(Segment(market or None), {}))
-    assert keys.tolist() == everything.tolist()[:limit]
-    assert len(set(everything.tolist())) == len(everything)
-    assert base <= set(everything.tolist()) <= proposed
-    order = [(-score, key) for key, score in zip(keys.tolist(), scores.tolist(), strict=True)]
-    assert order == sorted(order)
-    most = MARKET_WEIGHT + GLOBAL_WEIGHT + BLENDED_GENRES * GENRE_WEIGHT
-    assert all(0 < score <= most for score in scores.tolist())
 
 
 def test_the_age_of_a_snapshot_is_elapsed_time() -> None:

@@ -13,6 +13,7 @@ from services.candidates.domain.trending import (
     SegmentTop,
     TrendingSnapshot,
 )
+from services.candidates.domain.trending_blend import Blends
 from services.candidates.domain.trending_candidates import (
     GENRE_PLAYS,
     MAX_AGE_S,
@@ -106,7 +107,7 @@ def _segment(name: str) -> Segment:
 
 
 def ask(trends: HeldTrends, asked: Query) -> Candidates:
-    return trending_candidates(asked, trends, ITEMS, traits(), GENRES)
+    return trending_candidates(asked, trends, Blends(ITEMS), traits(), GENRES)
 
 
 EVERYWHERE = {104: 8.0, 101: 4.0, 107: 2.0, 100: 1.0}
@@ -177,7 +178,7 @@ def test_an_answer_is_stale_beyond_the_limit(age_s: float, is_stale: bool) -> No
 def test_the_limit_of_staleness_is_a_setting() -> None:
     trends = HeldTrends(snapshot(everywhere=EVERYWHERE), age_s=5.0)
 
-    found = trending_candidates(query(), trends, ITEMS, traits(), GENRES, max_age_s=4.0)
+    found = trending_candidates(query(), trends, Blends(ITEMS), traits(), GENRES, max_age_s=4.0)
 
     assert found.is_stale
 

@@ -6,7 +6,7 @@ reduces every segment and bucket to its top items; a refresher reads those tops 
 segment by
     score(item) = sum over buckets of the window: n * 2^(-age / half-life),
 with the age taken from the bucket's middle. A request is answered from the resulting
-`TrendingSnapshot` alone, by `blend`.
+`TrendingSnapshot` alone, by `trending_blend`.
 
 Errors of a store:
     TrendingStoreError
@@ -28,7 +28,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from signals.limits import MAX_ID_BYTES
-from signals.tiers import Tier
 
 BUCKET_S = 6 * 3600
 """Length of a bucket in seconds: night and evening apart, and a week is one page of 29 rows."""
@@ -44,15 +43,6 @@ SEGMENT_ITEMS = 2_000
 
 MAX_SEGMENT_PART_BYTES = 200
 """Longest market or genre, in bytes of UTF-8: escaped threefold, a key stays below 2,048 bytes."""
-
-MARKET_WEIGHT = 1.0
-"""Weight of the market's own segment in a blend; the others are relative to it."""
-GLOBAL_WEIGHT = 0.2
-"""Weight of all markets together beside a market's own: it fills and breaks ties."""
-GENRE_WEIGHT = 0.5
-"""Weight of the user's first genre; each further one weighs half of the one before."""
-BLENDED_GENRES = 3
-"""Leading genres that a blend reads: the fourth would weigh 1/16."""
 
 ANY = "*"
 _ESCAPES = str.maketrans({"%": "%25", "#": "%23", "*": "%2A"})
@@ -78,12 +68,13 @@ class TrendingRowInvalidError(TrendingStoreError):
     """A stored row is damaged or of a newer format."""
 
 
-def _is_part(part: str) -> bool:
+def is_segment_part(part: str) -> bool:
+    """Tell whether a market or genre of this name can have a segment."""
     return 1 <= len(part.encode()) <= MAX_SEGMENT_PART_BYTES
 
 
 def _check_part(field: str, part: str | None) -> None:
-    if part is not None and not _is_part(part):
+    if part is not None and not is_segment_part(part):
         raise ValueError(
             f"{field} has {len(part.encode())} bytes of UTF-8; "
             f"allowed are 1 to {MAX_SEGMENT_PART_BYTES}"
@@ -256,9 +247,12 @@ class SegmentTop:
 EMPTY_TOP = SegmentTop(np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.float32))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class TrendingSnapshot:
-    """Everything that trending requests are answered from. Never changed, only replaced."""
+    """Everything that trending requests are answered from. Never changed, only replaced.
+
+    Equal to nothing but itself, so that what was made of one is never taken for another's.
+    """
 
     segments: Mapping[Segment, SegmentTop]
     """One without counts, and one that nobody asked for, is absent."""
@@ -310,75 +304,6 @@ def rank_segment(tops: Sequence[BucketTop], now_s: float) -> SegmentTop:
         (top.keys, top.counts.astype(np.float64) * bucket_weight(top.bucket, now_s)) for top in tops
     ]
     return _best_first(*_sum_by_key(weighted), SEGMENT_ITEMS)
-
-
-def segments_for(market: str, genres: Sequence[str]) -> list[Segment]:
-    """Return every segment that `blend` would read for these arguments, broadest first."""
-    markets = [None, market] if market else [None]
-    return [Segment(where, genre) for genre in [None, *_leading(genres)] for where in markets]
-
-
-def blend(
-    snapshot: TrendingSnapshot, market: str, genres: Sequence[str], limit: int
-) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
-    """Return what trends for a market and a user's leading genres: (item keys, scores).
-
-    With top(s) the segment's ranking divided by its best score,
-        score = MARKET_WEIGHT * top(market) + GLOBAL_WEIGHT * top(everywhere)
-                + GENRE_WEIGHT * sum over genres g, g = 0, 1, ...: 2^-g * top(market, genre g).
-    A genre that has nothing in the market is read for all markets; where the market has nothing,
-    or none is given, everywhere takes its place and weight.
-
-    `market` is empty for none; `genres` best first, of which `BLENDED_GENRES` are read. At most
-    `limit` items, each once, best first, ties by item key: uint64 [n] and float32 [n], both empty
-    when the snapshot holds nothing that fits.
-    """
-    keys, scores = _sum_by_key(
-        [
-            (top.keys, top.scores.astype(np.float64) * (weight / float(top.scores[0])))
-            for top, weight in _weighted_tops(snapshot, market, genres)
-        ]
-    )
-    best = _best_first(keys, scores, limit)
-    return best.keys, best.scores
-
-
-def tier_of(snapshot: TrendingSnapshot, market: str, genres: Sequence[str]) -> Tier:
-    """Return the best rung of the ladder that `blend` stands on for these arguments."""
-    if market:
-        of_genres = [Segment(market, genre) for genre in _leading(genres)]
-        if len(_first_held(snapshot, *of_genres)) > 0:
-            return Tier.TRENDING_MARKET_GENRE
-        if len(_first_held(snapshot, Segment(market))) > 0:
-            return Tier.TRENDING_MARKET
-    return Tier.TRENDING_GLOBAL
-
-
-def _weighted_tops(
-    snapshot: TrendingSnapshot, market: str, genres: Sequence[str]
-) -> list[tuple[SegmentTop, float]]:
-    """Return the rankings to sum with their weights, without the empty ones."""
-    own = market or None
-    base = _first_held(snapshot, Segment(own), GLOBAL)
-    everywhere = _first_held(snapshot, GLOBAL)
-    weighted = [(base, MARKET_WEIGHT)]
-    if base is not everywhere:
-        weighted.append((everywhere, GLOBAL_WEIGHT))
-    for place, genre in enumerate(_leading(genres)):
-        top = _first_held(snapshot, Segment(own, genre), Segment(None, genre))
-        weighted.append((top, GENRE_WEIGHT * 2.0**-place))
-    return [(top, weight) for top, weight in weighted if len(top) > 0]
-
-
-def _leading(genres: Sequence[str]) -> list[str]:
-    """Return the first genres that can have a segment, each once."""
-    return [genre for genre in dict.fromkeys(genres) if _is_part(genre)][:BLENDED_GENRES]
-
-
-def _first_held(snapshot: TrendingSnapshot, *segments: Segment) -> SegmentTop:
-    """Return the first of the segments that has items, or `EMPTY_TOP`."""
-    held = (snapshot.segments.get(segment, EMPTY_TOP) for segment in segments)
-    return next((top for top in held if len(top) > 0), EMPTY_TOP)
 
 
 def _sum_by_key(
