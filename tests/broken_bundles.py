@@ -23,6 +23,7 @@ from pipeline.probes import FILE as PROBES
 from services.candidates.adapters.annoy_index import FILE as ANNOY
 from services.candidates.adapters.annoy_index import METRIC, SEED, TREES
 from services.ranker.adapters.model_text import FILE as MODEL
+from services.ranker.domain.forest import Forest
 
 Damage = Callable[[Path], None]
 """Breaks the bundle in a directory of its own."""
@@ -109,6 +110,23 @@ def edit_array(name: str, edit: Callable[[np.typing.NDArray[Any]], Any]) -> Dama
         np.save(file, array if edited is None else edited)
 
     return damage
+
+
+def drop_forest(path: Path) -> None:
+    """Leave a bundle as it was before there were forests: sound, once it is hashed anew."""
+    for name in Forest.file_names():
+        (path / name).unlink()
+
+    def unseal(probes: dict[str, Any]) -> None:
+        for name in Forest.file_names():
+            del probes["seal"][name]
+
+    edit_probes(path, unseal)
+
+
+def publish_without_forest(bundle: Path, directory: Path) -> BrokenBundle:
+    """Copy a bundle into `directory`, without its forest and as if it were published so."""
+    return broken_bundle(bundle, directory, "no forest", drop_forest, is_rehashed=True)
 
 
 def edit_model(edit: Callable[[str], str]) -> Damage:
@@ -283,6 +301,19 @@ def _edit_facts(**changes: object) -> Damage:
     return damage
 
 
+def _negate_leaves(path: Path) -> None:
+    def negated(match: re.Match[str]) -> str:
+        leaves = (one[1:] if one.startswith("-") else f"-{one}" for one in match[1].split(" "))
+        return "\nleaf_value=" + " ".join(leaves)
+
+    edit_model(lambda text: re.sub("\nleaf_value=(.*)", negated, text))(path)
+
+
+def _negate_leaves_of_both(path: Path) -> None:
+    _negate_leaves(path)
+    drop_forest(path)
+
+
 def _link(path: Path) -> None:
     shutil.move(path / MODEL, path.parent / f"{path.name}.elsewhere")
     (path / MODEL).symlink_to(path.parent / f"{path.name}.elsewhere")
@@ -320,18 +351,23 @@ DAMAGES: Mapping[str, Damage] = {
     "model with short list": edit_model(replace_list("threshold", "0.5")),
     "model with huge num_leaves": edit_model(replace_list("num_leaves", "2000000000")),
     "model with linear leaves": edit_model(replace_list("is_linear", "1")),
-    "model with leaves negated": edit_model(
-        lambda text: re.sub(
-            "\nleaf_value=(.*)",
-            lambda match: (
-                "\nleaf_value="
-                + " ".join(
-                    one[1:] if one.startswith("-") else f"-{one}" for one in match[1].split(" ")
-                )
-            ),
-            text,
-        )
+    "model with leaves negated": _negate_leaves_of_both,
+    "model of another forest": _negate_leaves,
+    "forest with another mask": edit_array("Forest.masks", _set(0, 0)),
+    "forest with a word out of range": edit_array("Forest.words", _set(0, 10**6)),
+    "forest with a feature out of range": edit_array("Forest.groups", _set((0, 0), 999)),
+    "forest with another threshold": edit_array(
+        "Forest.thresholds32", lambda t: t + t.dtype.type(1)
     ),
+    "forest with a leaf one bit off": edit_array(
+        "Forest.leaf_values", lambda v: np.nextafter(v, 9)
+    ),
+    "forest with bounds beyond": edit_array("Forest.leaf_bounds", _set(-1, 2**30)),
+    "forest of another type": edit_array("Forest.masks", lambda masks: masks.astype(np.uint64)),
+    "forest in another order": edit_array("Forest.groups", np.asfortranarray),
+    "forest truncated": _truncate("Forest.masks.npy", 0.5),
+    "forest random": _random_bytes("Forest.chunks.npy"),
+    "forest missing an array": lambda path: (path / "Forest.words.npy").unlink(),
     "NaN vector": _vector(np.nan),
     "zero vector": _vector(0),
     "vectors of another training": edit_array("Embedding.vectors", lambda v: v[:, ::-1].copy()),

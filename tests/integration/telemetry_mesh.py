@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 from recmesh.candidates.v1 import candidates_pb2_grpc
 from recmesh.gateway.v1 import gateway_pb2_grpc
-from recmesh.ranker.v1 import ranker_pb2_grpc
+from recmesh.ranker.v1 import ranker_pb2, ranker_pb2_grpc
 
 from meshctl.embedded_dynamodb import EmbeddedDynamodb
 from meshkit.bundles import Bundle
@@ -30,6 +30,7 @@ from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendin
 from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
 from services.candidates.config import DEFAULT_TABLE_PREFIX
 from services.candidates.domain.trending import GLOBAL, buckets_in_window
+from tests.broken_bundles import publish_without_forest
 from tests.integration.meshkit_children import Child, wait_until
 from tests.integration.otlp_receiver import OtlpReceiver
 from tests.integration.scripted_leaf import ScriptedLeaf, Step, fail, prefer_high_rows, propose
@@ -75,6 +76,8 @@ class TelemetryMesh:
     whole: Stub
     """Of the gateway with real leaves."""
     scripted: Scripted
+    plain_version: str
+    """Of the bundle that the process `plain-ranker` holds: one without a forest."""
     children: Mapping[str, Child]
     channels: Mapping[str, grpc.Channel]
     """To each process."""
@@ -87,6 +90,13 @@ class TelemetryMesh:
     def rank(self, request: Any, timeout_s: float) -> Any:
         return ranker_pb2_grpc.RankerServiceStub(self.channels["ranker"]).Rank(
             request, timeout=timeout_s
+        )
+
+    def rank_without_forest(self, timeout_s: float) -> Any:
+        """Ask the ranker whose bundle has no forest, in a trace that is kept."""
+        request = ranker_pb2.RankRequest(bundle_version=self.plain_version, rows=range(3))
+        return ranker_pb2_grpc.RankerServiceStub(self.channels["plain-ranker"]).Rank(
+            request, timeout=timeout_s, metadata=sampled(is_sampled=True)
         )
 
     def stop(self) -> None:
@@ -128,12 +138,14 @@ def telemetry_mesh(small_bundle: Bundle, directory: Path) -> Iterator[TelemetryM
         processes = _Processes(directory, common, running)
         scripts = _Scripts(bundle.version, leaves)
         _start_whole(processes, scripts)
+        plain_version = _start_plain_ranker(processes, bundle)
         sources, ranker, control_file = _start_scripted(processes, scripts)
         _fill(dynamodb.endpoint)
         channels = processes.channels()
         yield TelemetryMesh(
             receiver=receiver,
             bundle=bundle,
+            plain_version=plain_version,
             whole=Stub(channels["whole"]),
             scripted=Scripted(
                 Stub(channels["scripted"]),
@@ -216,6 +228,16 @@ def _start_whole(processes: _Processes, scripts: _Scripts) -> None:
         RECMESH_SOURCES=f"ann={at['ann']},similar={away};{at['similar']},trending={at['trending']}",
         RECMESH_RANKER=f"{away};{at['ranker']}",
     )
+
+
+def _start_plain_ranker(processes: _Processes, bundle: Bundle) -> str:
+    """Start a ranker beside the mesh, of a bundle without a forest; return its version."""
+    store = processes.directory / "plain-bundles"
+    store.mkdir()
+    version = publish_without_forest(bundle.path, store).path.name
+    settings = {"RECMESH_BUNDLES": str(store), "RECMESH_BUNDLE_VERSION": version}
+    processes.start("plain-ranker", "ranker", **settings)
+    return version
 
 
 def _start_scripted(

@@ -284,6 +284,7 @@ def emitted(small_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> I
     """What a mesh emits that is asked for everything, and told to stop."""
     with telemetry_mesh(small_bundle, tmp_path_factory.mktemp("telemetry")) as mesh:
         answer_well(mesh)
+        mesh.rank_without_forest(TIMEOUT_S)
         refuse(mesh)
         be_late(mesh)
         filter_all(mesh.scripted)

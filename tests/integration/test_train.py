@@ -20,8 +20,8 @@ from pipeline.log_directory import Order
 from pipeline.metrics import METRICS
 from pipeline.synth.settings import END_S
 from pipeline.train import Course
-from services.ranker.adapters.model_text import FILE as MODEL_FILE
 from services.ranker.adapters.lightgbm_model import LightgbmModel
+from services.ranker.adapters.model_text import FILE as MODEL_FILE
 from services.ranker.domain.features import feature_names
 from signals.bundle import Histories, ItemKeys
 from signals.bundle_facts import BundleFacts

@@ -4,10 +4,12 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from meshkit.bundles import MANIFEST, Bundle, BundleError, open_store
 from meshkit.probation import on_probation
+from pipeline.probes import ProbeError, check_answers
 from pipeline.train import Report, publish
 from pipeline.verify_bundle import check_bundle, verify
 from tests.broken_bundles import (
@@ -16,7 +18,10 @@ from tests.broken_bundles import (
     UNHASHABLE,
     broken_bundle,
     broken_bundles,
+    edit_array,
+    edit_model,
     flip_bit,
+    publish_without_forest,
     rehash,
     replace_entry,
     reseal,
@@ -37,6 +42,7 @@ FILE_OF = {
     "text": "ItemTexts.",
     "popularity": "Popularity.rows.npy",
     "history": "Histories.",
+    "forest": "Forest.",
     "probes": "probes.json",
 }
 """By the first word of a damage's name: what a refusal must name."""
@@ -51,6 +57,9 @@ DANGEROUS = (
     "model with child cycle",
     "model of half a file",
     "keys random",
+    "forest with a word out of range",
+    "forest with a feature out of range",
+    "forest with bounds beyond",
 )
 """What would crash, hang or mislead whoever opens it, or asks numpy for much."""
 
@@ -126,6 +135,46 @@ def test_what_the_structure_check_keeps_from_its_readers_would_end_them(
 
     assert not verdict.is_sound
     assert end in verdict.reason
+
+
+def test_a_bundle_without_a_forest_is_sound(small_bundle: Bundle, tmp_path: Path) -> None:
+    plain = publish_without_forest(small_bundle.path, tmp_path)
+
+    assert not list(plain.path.glob("Forest.*"))
+    assert refusal_of(plain.path) == ""
+
+
+def test_a_forest_that_scores_other_than_lightgbm_fails_the_probes(
+    small_bundle: Bundle, tmp_path: Path
+) -> None:
+    nudge = edit_array("Forest.leaf_values", lambda values: np.nextafter(values, np.inf))
+    nudged = broken_bundle(small_bundle.path, tmp_path, "nudged", nudge, is_rehashed=True)
+
+    with pytest.raises(ProbeError, match=r"Forest\.\*\.npy scores .* where LightGBM scores"):
+        check_answers(nudged.path, small_bundle.manifest.facts)
+
+
+def test_a_model_that_cannot_be_packed_is_published_without_a_forest(
+    small_bundle: Bundle, tmp_path: Path
+) -> None:
+    text = (small_bundle.path / "ranker.txt").read_text()
+    averaged = text.replace("\nobjective=", "\naverage_output\nobjective=", 1)
+    report = Report(cuts="none", users=0, methods=(), notes=())
+
+    published = publish(open_store(tmp_path), small_tables(), averaged, report, now=NOW)
+
+    assert not list(published.path.glob("Forest.*"))
+
+
+def test_a_forest_beside_a_model_that_cannot_be_packed_is_refused(
+    small_bundle: Bundle, tmp_path: Path
+) -> None:
+    average = edit_model(
+        lambda text: text.replace("\nobjective=", "\naverage_output\nobjective=", 1)
+    )
+    broken = broken_bundle(small_bundle.path, tmp_path, "average", average, is_rehashed=True)
+
+    assert "cannot be packed: it is a random forest" in refusal_of(broken.path)
 
 
 def test_every_broken_bundle_is_refused_by_the_store_or_by_verification(
