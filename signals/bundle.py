@@ -5,7 +5,7 @@ copy. Rows are places in key order: `ItemKeys.keys` is sorted, and the row of an
 of its key in it. That order says nothing of popularity or age, so neither can leak into a model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -83,6 +83,19 @@ class ItemTexts(ArrayView):
         """Return the texts of parallel columns; an unknown title or artist is empty."""
         rows = zip(ids, titles, artists, strict=True)
         return cls(*_pack([string for row in rows for string in row]))
+
+    def of_rows(self, rows: NDArray[np.uint32]) -> Iterator[tuple[str, str, str]]:
+        """Yield id, title and artist of each of `rows`, in their order."""
+        first = rows.astype(np.intp) * 3
+        bounds = self.offsets[first[:, None] + np.arange(4)].tolist()
+        for start, title, artist, end in bounds:
+            text = self.text[start:end].tobytes()
+            title_at, artist_at = title - start, artist - start
+            yield (
+                text[:title_at].decode(),
+                text[title_at:artist_at].decode(),
+                text[artist_at:].decode(),
+            )
 
     def item_id(self, row: int) -> str:
         """Return the external id of `row`."""

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import grpc
@@ -20,9 +20,10 @@ from meshkit.telemetry import current_ids, recording
 from meshkit.telemetry.recorder import DEGRADED
 from services import attributes
 from services.gateway.domain.pins import Pins
-from services.gateway.domain.values import Answer, Ask, RankedBy, SourceAnswer
+from services.gateway.domain.values import Answer, Ask, RankedBy, SourceStatus
 from signals.bundle import ItemTexts
 from signals.limits import MARKET_FAULT, MAX_EXCLUDED, MAX_ID_BYTES, is_market
+from signals.tiers import Tier
 
 _log = logging.getLogger(__name__)
 
@@ -103,25 +104,7 @@ def start_budget(surface: str, caller_remaining_s: float | None) -> Budget:
 def read_ask(request: gateway_pb2.RecommendRequest) -> Ask:
     """Return what a request asks for, or raise InvalidFields naming every field at fault."""
     faults = FieldFaults()
-    faults.require(
-        len(request.user_id.encode()) <= MAX_ID_BYTES,
-        "user_id",
-        f"has {len(request.user_id.encode())} bytes; at most {MAX_ID_BYTES} are allowed",
-    )
-    faults.require(
-        0 <= request.page_size <= MAX_PAGE_SIZE,
-        "page_size",
-        f"is {request.page_size}; 0 (which means {DEFAULT_PAGE_SIZE}) to {MAX_PAGE_SIZE} are "
-        "allowed",
-    )
-    faults.require(
-        (request.surface or DEFAULT_SURFACE) in SURFACE_DEADLINES_S,
-        "surface",
-        f"is {request.surface[:80]!r}; allowed are {', '.join(SURFACE_DEADLINES_S)}, or empty",
-    )
-    faults.require(is_market(request.market), "market", MARKET_FAULT)
-    _check_ids(faults, "seed_item_ids", list(request.seed_item_ids), MAX_SEEDS)
-    _check_ids(faults, "exclude_item_ids", list(request.exclude_item_ids), MAX_EXCLUDED)
+    faults.note(_ask_faults(request))
     faults.refuse()
     return Ask(
         user_id=request.user_id,
@@ -132,15 +115,32 @@ def read_ask(request: gateway_pb2.RecommendRequest) -> Ask:
     )
 
 
-def _check_ids(faults: FieldFaults, field: str, ids: list[str], limit: int) -> None:
-    faults.require(len(ids) <= limit, field, f"has {len(ids)} entries; at most {limit} are allowed")
+def _ask_faults(request: gateway_pb2.RecommendRequest) -> Iterator[tuple[str, str]]:
+    """Yield (field, fault) for every limit that a request breaks."""
+    if (size := len(request.user_id.encode())) > MAX_ID_BYTES:
+        yield "user_id", f"has {size} bytes; at most {MAX_ID_BYTES} are allowed"
+    if not 0 <= request.page_size <= MAX_PAGE_SIZE:
+        yield (
+            "page_size",
+            f"is {request.page_size}; 0 (which means {DEFAULT_PAGE_SIZE}) to {MAX_PAGE_SIZE} are "
+            "allowed",
+        )
+    if request.surface and request.surface not in SURFACE_DEADLINES_S:
+        allowed = ", ".join(SURFACE_DEADLINES_S)
+        yield "surface", f"is {request.surface[:80]!r}; allowed are {allowed}, or empty"
+    if not is_market(request.market):
+        yield "market", MARKET_FAULT
+    yield from _id_faults("seed_item_ids", request.seed_item_ids, MAX_SEEDS)
+    yield from _id_faults("exclude_item_ids", request.exclude_item_ids, MAX_EXCLUDED)
+
+
+def _id_faults(field: str, ids: Sequence[str], limit: int) -> Iterator[tuple[str, str]]:
+    if len(ids) > limit:
+        yield field, f"has {len(ids)} entries; at most {limit} are allowed"
     for place, item_id in enumerate(ids[:limit]):
         size = len(item_id.encode())
-        faults.require(
-            1 <= size <= MAX_ID_BYTES,
-            f"{field}[{place}]",
-            f"has {size} bytes; 1 to {MAX_ID_BYTES} are allowed",
-        )
+        if not 1 <= size <= MAX_ID_BYTES:
+            yield f"{field}[{place}]", f"has {size} bytes; 1 to {MAX_ID_BYTES} are allowed"
 
 
 def note_answer(answer: Answer) -> None:
@@ -163,69 +163,75 @@ def note_answer(answer: Answer) -> None:
 def write_answer(answer: Answer, texts: ItemTexts) -> gateway_pb2.RecommendResponse:
     """Return the answer, identified by the current span, with the texts of its bundle."""
     ids = current_ids()
-    return gateway_pb2.RecommendResponse(
-        recommendation_id=f"{ids.trace_id}-{ids.span_id}",
-        bundle_version=answer.bundle_version,
-        items=[
-            gateway_pb2.Item(
-                item_id=texts.item_id(row),
-                score=score,
-                sources=_write_provenance(answer, place) if place >= 0 else (),
-                title=texts.title(row),
-                artist=texts.artist(row),
-            )
-            for row, place, score in zip(
-                answer.slate.rows.tolist(),
-                answer.slate.places.tolist(),
-                answer.slate.scores.tolist(),
-                strict=True,
-            )
-        ],
-        coverage=_write_coverage(answer),
+    response = gateway_pb2.RecommendResponse(
+        recommendation_id=f"{ids.trace_id}-{ids.span_id}", bundle_version=answer.bundle_version
     )
+    # Added in place: messages that are made first and then put into lists are copied, at each
+    # level again, which took 134 us for 20 items and not 30.
+    _add_items(response, answer, texts)
+    _set_coverage(response.coverage, answer)
+    return response
 
 
-def _write_provenance(answer: Answer, place: int) -> list[gateway_pb2.Provenance]:
-    return [
-        gateway_pb2.Provenance(
-            source=name, rank=int(column.ranks[place]), score=float(column.scores[place])
-        )
-        for name, column in answer.ranked.columns.items()
-        if column.ranks[place]
-    ]
+def _add_items(response: gateway_pb2.RecommendResponse, answer: Answer, texts: ItemTexts) -> None:
+    slate, add = answer.slate, response.items.add
+    provenance = _provenance(answer)
+    for (item_id, title, artist), score in zip(
+        texts.of_rows(slate.rows), slate.scores.tolist(), strict=True
+    ):
+        add_source = add(item_id=item_id, score=score, title=title, artist=artist).sources.add
+        for source, rank, source_score in next(provenance, ()):
+            if rank:
+                add_source(source=source, rank=rank, score=source_score)
 
 
-def _write_coverage(answer: Answer) -> gateway_pb2.Coverage:
-    coverage = gateway_pb2.Coverage(
-        sources=[_write_source(source) for source in answer.sources],
-        ranked_by=(
-            gateway_pb2.RANKED_BY_MODEL
-            if answer.ranked_by is RankedBy.MODEL
-            else gateway_pb2.RANKED_BY_FALLBACK
+def _provenance(answer: Answer) -> Iterator[tuple[tuple[str, int, float], ...]]:
+    """Yield what every source said of each item, rank 0 for nothing, but of those that filled."""
+    places = answer.slate.places[answer.slate.places >= 0]
+    return zip(
+        *(
+            zip(
+                repeat(source),
+                column.ranks.take(places).tolist(),
+                column.scores.take(places).tolist(),
+                strict=False,  # the name repeats for ever
+            )
+            for source, column in answer.ranked.columns.items()
         ),
-        degraded=answer.is_degraded,
-        tier=common_pb2.Tier.Value(f"TIER_{answer.tier.name}"),
-        quality=answer.quality,
-        filled_from_popularity=answer.slate.filled,
-        ignored_item_ids=answer.subject.ignored_item_ids,
+        strict=True,
     )
+
+
+def _set_coverage(coverage: gateway_pb2.Coverage, answer: Answer) -> None:
+    coverage.ranked_by = _RANKED_BY[answer.ranked_by]
+    coverage.degraded = answer.is_degraded
+    coverage.tier = _TIERS[answer.tier]
+    coverage.quality = answer.quality
+    coverage.filled_from_popularity = answer.slate.filled
+    coverage.ignored_item_ids = answer.subject.ignored_item_ids
     _set_duration(coverage.ranker_latency, answer.ranker.latency_s)
-    return coverage
+    for source in answer.sources:
+        written = coverage.sources.add(
+            source=source.source,
+            status=_STATUSES[source.status],
+            candidates=len(source.rows),
+            hedged=source.is_hedged,
+        )
+        _set_duration(written.latency, source.latency_s)
+        _set_duration(written.data_age, source.data_age_s)
 
 
-def _write_source(source: SourceAnswer) -> gateway_pb2.SourceCoverage:
-    written = gateway_pb2.SourceCoverage(
-        source=source.source,
-        status=common_pb2.SourceStatus.Value(f"SOURCE_STATUS_{source.status.name}"),
-        candidates=len(source.rows),
-        hedged=source.is_hedged,
-    )
-    _set_duration(written.latency, source.latency_s)
-    _set_duration(written.data_age, source.data_age_s)
-    return written
+_RANKED_BY = {
+    RankedBy.MODEL: gateway_pb2.RANKED_BY_MODEL,
+    RankedBy.FALLBACK: gateway_pb2.RANKED_BY_FALLBACK,
+}
+_TIERS = {tier: common_pb2.Tier.Value(f"TIER_{tier.name}") for tier in Tier}
+_STATUSES = {
+    status: common_pb2.SourceStatus.Value(f"SOURCE_STATUS_{status.name}") for status in SourceStatus
+}
 
 
 def _set_duration(field: Duration, seconds: float | None) -> None:
-    """Set a message field, or leave it absent for None."""
+    """Set a message field, to the microsecond, or leave it absent for None."""
     if seconds is not None:
-        field.FromTimedelta(timedelta(seconds=seconds))
+        field.FromMicroseconds(round(seconds * 1e6))

@@ -22,4 +22,6 @@ class RecordingTrail:
 
     def mark(self, stage: str, **facts: Fact) -> None:
         """Note that `stage` has ended."""
-        recording.mark(stage, {NAMES[name]: fact for name, fact in facts.items()})
+        current = recording.current()
+        if current.mode.is_recording:
+            current.mark(stage, {NAMES[name]: fact for name, fact in facts.items()})

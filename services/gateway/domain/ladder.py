@@ -7,6 +7,9 @@ once, and what is missing at the top leaves room for what lies below.
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from services.gateway.domain.values import Merged, Slate, SourceAnswer, Subject
 from signals.tiers import Tier
 
@@ -16,12 +19,17 @@ def tier_of(
 ) -> Tier:
     """Return the best rung that an item of the slate stands on."""
     places = slate.places[slate.places >= 0]
-    rungs = (
-        _rung(answer, subject)
-        for answer in answers
-        if answer.source in ranked.columns and ranked.columns[answer.source].ranks[places].any()
-    )
-    return min(rungs, default=Tier.POPULARITY)
+    best = Tier.POPULARITY
+    for answer in answers:
+        rung = _rung(answer, subject)
+        if rung < best and _has_proposed(answer.source, places, ranked):
+            best = rung
+    return best
+
+
+def _has_proposed(source: str, places: NDArray[np.intp], ranked: Merged) -> bool:
+    column = ranked.columns.get(source)
+    return column is not None and bool(column.ranks.take(places).any())
 
 
 def _rung(answer: SourceAnswer, subject: Subject) -> Tier:

@@ -1,6 +1,6 @@
 """Recommend: the gateway's core, one request from ask to answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from services.gateway.domain.values import (
     Subject,
 )
 from services.gateway.domain.waiting import results_within
+from signals.bundle import ItemKeys
 from signals.top import best_first
 
 RANKER = "ranker"
@@ -148,16 +149,15 @@ class Recommender:
 
     async def _look_up(self, ask: Ask) -> Subject:
         keys = self.bundle.rules.keys
-        seeds = keys.rows_of_ids(ask.seed_item_ids)
-        excluded = keys.rows_of_ids(ask.exclude_item_ids)
+        seeds = known_rows(ask.seed_item_ids, keys)
+        excluded = known_rows(ask.exclude_item_ids, keys)
+        n_named = len(ask.seed_item_ids) + len(ask.exclude_item_ids)
         plays = await self.history.plays(ask.user_id)
         subject = Subject(
-            history=compose_history(
-                plays, seeds[seeds >= 0].astype(np.uint32), keys.keys, self.clock.now_s()
-            ),
-            exclude_rows=excluded[excluded >= 0].astype(np.uint32),
+            history=compose_history(plays, seeds, keys.keys, self.clock.now_s()),
+            exclude_rows=excluded,
             market=ask.market,
-            ignored_item_ids=int((seeds < 0).sum() + (excluded < 0).sum()),
+            ignored_item_ids=n_named - len(seeds) - len(excluded),
             is_known=len(plays.rows) > 0,
         )
         self.trail.mark("look_up", plays=len(subject.history.rows))
@@ -224,6 +224,14 @@ class Recommender:
         return slate
 
 
+def known_rows(item_ids: Sequence[str], keys: ItemKeys) -> Rows:
+    """Return the rows of those of `item_ids` that the bundle knows, in their order."""
+    if not item_ids:
+        return NO_ROWS
+    rows = keys.rows_of_ids(item_ids)
+    return rows[rows >= 0].astype(np.uint32)
+
+
 def reorder(candidates: Merged, scores: Scores | None) -> Merged:
     """Return the candidates ordered by `scores`, which replace theirs; None keeps merge order."""
     if scores is None:
@@ -234,9 +242,7 @@ def reorder(candidates: Merged, scores: Scores | None) -> Merged:
 
 def no_answer(source: str, status: SourceStatus, latency_s: float | None = None) -> SourceAnswer:
     """Return the answer of a source that gave none."""
-    return SourceAnswer(
-        source, status, np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.float32), latency_s
-    )
+    return SourceAnswer(source, status, NO_ROWS, NO_SCORES, latency_s)
 
 
 def failed_answer(
@@ -254,4 +260,6 @@ def _share(count: int, quality: float, page_size: int) -> int:
     return min(count, max(round(count * quality), page_size))
 
 
+NO_ROWS: Rows = np.zeros(0, dtype=np.uint32)
+NO_SCORES: Scores = np.zeros(0, dtype=np.float32)
 NOT_ASKED = RankerAnswer(scores=None, failed=False)

@@ -17,9 +17,29 @@ async def results_within(works: Sequence[Coroutine[Any, Any, T]], limit_s: float
     """
     if not works:
         return []
-    tasks = [asyncio.ensure_future(work) for work in works]
+    loop = asyncio.get_running_loop()
+    enough: asyncio.Future[None] = loop.create_future()
+    waited_for = len(works)
+
+    def end(task: "asyncio.Task[T]") -> None:
+        nonlocal waited_for
+        _unfinished.discard(task)
+        waited_for -= 1
+        if waited_for == 0:
+            _settle(enough)
+
+    tasks = [loop.create_task(work) for work in works]
     for task in tasks:
         _unfinished.add(task)
-        task.add_done_callback(_unfinished.discard)
-    done, _ = await asyncio.wait(tasks, timeout=limit_s)
-    return [task.result() if task in done else None for task in tasks]
+        task.add_done_callback(end)
+    timer = loop.call_later(limit_s, _settle, enough)
+    try:
+        await enough
+    finally:
+        timer.cancel()
+    return [task.result() if task.done() else None for task in tasks]
+
+
+def _settle(enough: "asyncio.Future[None]") -> None:
+    if not enough.done():
+        enough.set_result(None)
