@@ -4,23 +4,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from signals.bundle import Neighbours
+from signals.row_sums import neighbour_sums
 
 
 def neighbour_scores(
     neighbours: Neighbours, recent_rows: NDArray[np.uint32], weights: NDArray[np.float32]
 ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-    """Return every neighbour of the recent plays with its summed score, in row order.
+    """Return every neighbour of the recent plays with its summed score, best first.
 
     score(j) = sum over recent plays i of weights[i] * neighbours(i, j). `recent_rows` and
-    `weights` are parallel, newest first. Returns rows uint32 [m] and scores float32 [m]; sums run
-    in float64 in a fixed order, so equal input gives equal bits.
+    `weights` are parallel, newest first. Returns rows uint32 [m] and scores float32 [m], ties by
+    row; sums run in float64 in a fixed order, so equal input gives equal bits. Raises IndexError
+    for a play that is no row of `neighbours`.
     """
-    listed = np.asarray(neighbours.rows[recent_rows])
-    scored = np.asarray(neighbours.scores[recent_rows]) * weights[:, None]
-    present = scored > 0
-    rows, inverse = np.unique(listed[present], return_inverse=True)
-    totals = np.bincount(inverse, weights=scored[present], minlength=len(rows))
-    return rows.astype(np.uint32), totals.astype(np.float32)
+    return neighbour_sums(neighbours, recent_rows, weights)
 
 
 def link_strengths(

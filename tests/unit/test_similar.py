@@ -3,12 +3,18 @@
 import math
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from services.candidates.domain.similar import RECENT_PLAYS, similar_candidates
-from services.candidates.domain.values import Query
+from services.candidates.domain.similar import RECENCY_SCALE, RECENT_PLAYS, similar_candidates
+from services.candidates.domain.unseen import is_unseen
+from services.candidates.domain.values import Candidates, Query
 from signals.bloom import build_filter
 from signals.bundle import ItemKeys, Neighbours
+from signals.decay import recency_weights
+from signals.tiers import Tier
+from signals.top import best_first
 
 ITEMS = ItemKeys(np.arange(8, dtype=np.uint64) * 1_000_003)
 NEIGHBOURS = Neighbours(
@@ -81,3 +87,50 @@ def test_items_without_neighbours_propose_nothing() -> None:
 
 def test_an_empty_history_proposes_nothing() -> None:
     assert len(similar_candidates(query([]), NEIGHBOURS, ITEMS).rows) == 0
+
+
+def numpy_similar(query: Query, neighbours: Neighbours, items: ItemKeys) -> Candidates:
+    """Sum all, leave out what was seen, then sort."""
+    n_recent = min(RECENT_PLAYS, len(query.history_rows))
+    for recent in (query.history_rows[:n_recent], query.history_rows):
+        scored = neighbours.scores[recent] * recency_weights(len(recent), RECENCY_SCALE)[:, None]
+        rows, places = np.unique(neighbours.rows[recent][scored > 0], return_inverse=True)
+        sums = np.bincount(places, weights=scored[scored > 0], minlength=len(rows))
+        scores = sums.astype(np.float32)
+        unseen = is_unseen(query, rows, items.keys)
+        rows, scores = rows[unseen], scores[unseen]
+        if len(rows) >= query.limit:
+            break
+    best = best_first(rows, scores, query.limit)
+    return Candidates(rows[best], scores[best], tier=Tier.RECENT_ITEMS)
+
+
+@settings(max_examples=60, deadline=None)  # the first example compiles
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    plays=st.integers(1, 200),
+    had=st.sampled_from([0, 20, 300]),
+    limit=st.sampled_from([1, 20, 200, 2000]),
+    n_items=st.sampled_from([60, 400]),
+)
+def test_an_answer_has_the_bits_and_the_order_of_numpys(
+    seed: int, plays: int, had: int, limit: int, n_items: int
+) -> None:
+    random = np.random.default_rng(seed)
+    items = ItemKeys(np.sort(random.integers(0, 2**64, n_items, dtype=np.uint64)))
+    scores = -np.sort(-random.integers(0, 9, (n_items, 30)).astype(np.float32), axis=1)
+    rows = np.array([random.permutation(n_items)[:30] for _ in range(n_items)])
+    neighbours = Neighbours(np.where(scores > 0, rows, 0).astype(np.uint32), scores)
+    asked = Query(
+        limit,
+        random.integers(0, n_items, plays).astype(np.uint32),
+        build_filter(random.choice(items.keys, had)),
+        random.integers(0, n_items, 5).astype(np.uint32),
+        market="",
+    )
+
+    found = similar_candidates(asked, neighbours, items)
+
+    expected = numpy_similar(asked, neighbours, items)
+    assert found.rows.tolist() == expected.rows.tolist()
+    assert found.scores.tobytes() == expected.scores.tobytes()

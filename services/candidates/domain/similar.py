@@ -3,13 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from services.candidates.domain.unseen import is_unseen
+from services.candidates.domain.unseen import first_unseen
 from services.candidates.domain.values import NO_CANDIDATES, Candidates, Query
 from signals.bundle import ItemKeys, Neighbours
 from signals.decay import recency_weights
 from signals.item_to_item import neighbour_scores
 from signals.tiers import Tier
-from signals.top import best_first
 
 RECENT_PLAYS = 50
 """Plays that are looked up first; at `RECENCY_SCALE` the 50th weighs 7e-3 of the newest."""
@@ -42,7 +41,5 @@ def _from(
     recency_scale: float,
 ) -> Candidates:
     rows, scores = neighbour_scores(neighbours, recent, recency_weights(len(recent), recency_scale))
-    unseen = is_unseen(query, rows, items.keys)
-    rows, scores = rows[unseen], scores[unseen]
-    best = best_first(rows, scores, query.limit)
+    best = first_unseen(query, rows, items.keys)
     return Candidates(rows[best], scores[best], tier=Tier.RECENT_ITEMS)
