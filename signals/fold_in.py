@@ -3,6 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from signals.cholesky import solve_each
+from signals.kernel_arrays import for_kernel
+
 
 def fold_in(
     item_vectors: NDArray[np.float32],
@@ -16,11 +19,30 @@ def fold_in(
     `confidence` is c - 1 of each play, [n]. Solves (Y'Y + Y'(C - I)Y + lambda I) x = Y'C p in
     float64, equation 4 of Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback
     datasets" (2008); a repeated play counts again each time. No plays give the zero vector.
+    Raises LinAlgError where the sum on the left is not positive definite, so never for a gram
+    matrix and a positive `regularization`.
     """
-    if not len(item_vectors):
-        return np.zeros(gram.shape[0], dtype=np.float32)
-    played = item_vectors.astype(np.float64)
-    weighted = played * confidence[:, None].astype(np.float64)
-    left = gram + weighted.T @ played + regularization * np.eye(gram.shape[0])
-    right = played.sum(axis=0) + weighted.sum(axis=0)
-    return np.linalg.solve(left, right).astype(np.float32)
+    return np.asarray(fold_in_each(item_vectors, gram, confidence[None], regularization)[0])
+
+
+def fold_in_each(
+    item_vectors: NDArray[np.float32],
+    gram: NDArray[np.float64],
+    confidences: NDArray[np.float32],
+    regularization: float,
+) -> NDArray[np.float32]:
+    """Return what `fold_in` does for each row of `confidences` ([s, n]), float32 [s, d].
+
+    The products of all are one matrix product.
+    """
+    (plays, dimension), count = item_vectors.shape, len(confidences)
+    answers = np.zeros((count, dimension), dtype=np.float32)
+    if not plays:
+        return answers
+    played, extra = item_vectors.astype(np.float64), confidences.astype(np.float64)
+    weighted = extra.T[:, :, None] * played[:, None, :]
+    own = (played.T @ weighted.reshape(plays, -1)).reshape(dimension, count, dimension)
+    right = (1.0 + extra) @ played
+    if not solve_each(for_kernel(gram), own, float(regularization), right, answers):
+        raise np.linalg.LinAlgError("the gram matrix and its ridge are not positive definite")
+    return answers

@@ -6,11 +6,11 @@ The same columns as `services.ranker.domain.features`, written without compiled 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.ranker.domain.feature_kernels import DAY_S
 from services.ranker.domain.features import (
     AFFINITY_PLAYS,
     AFFINITY_SCALE,
     COSINE_PLAYS,
-    DAY_S,
     LINK_SCALES,
     NEEDS_ORDER,
     RECENT_PLAYS,

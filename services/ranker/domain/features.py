@@ -10,15 +10,25 @@ tables that are rebuilt later.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.ranker.domain.feature_kernels import (
+    DAY_S,
+    rank_keys,
+    read_stats,
+    sum_affinities,
+    summarise_cosines,
+    summarise_links,
+    write_ranks,
+)
 from services.ranker.domain.values import ItemTables, RankingQuery
-from signals.bundle import NO_CODE
 from signals.decay import recency_weights
-from signals.fold_in import fold_in
+from signals.fold_in import fold_in_each
 from signals.item_to_item import link_strengths
+from signals.kernel_arrays import for_kernel
 
 Columns = NDArray[np.float32]
 """float32 [features of a group, candidates]."""
@@ -35,8 +45,9 @@ LINK_SCALES = (1.0, 3.0, 10.0, 30.0)
 VECTOR_SCALES = (3.0, 10.0, np.inf)
 """The same for user vectors."""
 AFFINITY_SCALE = 20.0
+RANKED_SCALE = 10.0
+"""Of links and vectors, the scale whose ranks among the candidates are features."""
 COSINE_PLAYS = 5
-DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,75 +89,69 @@ def _source_columns(query: RankingQuery, _tables: ItemTables) -> Columns:
         if name in query.sources:
             source = query.sources[name]
             proposed = source.ranks > 0
-            columns[2 * place, proposed] = source.ranks[proposed]
-            columns[2 * place + 1, proposed] = source.scores[proposed]
+            np.copyto(columns[2 * place], source.ranks, where=proposed)
+            np.copyto(columns[2 * place + 1], source.scores, where=proposed)
     return columns
 
 
 def _link_columns(query: RankingQuery, tables: ItemTables) -> Columns:
+    scales = len(LINK_SCALES)
+    columns = np.full((scales + 6, len(query.rows)), np.nan, dtype=np.float32)
     links = link_strengths(tables.neighbours, query.history_rows[:RECENT_PLAYS], query.rows)
-    if not len(links):
-        return np.full((len(LINK_SCALES) + 6, len(query.rows)), np.nan, dtype=np.float32)
-    decayed = [_weights(len(links), scale, tables) @ links for scale in LINK_SCALES]
-    linked = links > 0
-    newest = np.where(linked.any(axis=0), linked.argmax(axis=0), np.nan)
-    return np.stack(
-        [
-            *decayed,
-            _rank_in_list(decayed[2]),
-            _nth(links, 0),
-            _nth(links, 1),
-            links.max(axis=0),
-            linked.sum(axis=0),
-            newest,
-        ]
-    ).astype(np.float32)
+    if len(links):
+        np.matmul(_weights(len(links), LINK_SCALES, tables), links, out=columns[:scales])
+        _write_ranks(columns[LINK_SCALES.index(RANKED_SCALE)], columns[scales])
+        columns[scales + 1] = links[0]
+        columns[scales + 2] = links[1] if len(links) > 1 else 0.0
+        summarise_links(links, columns[scales + 3 :])
+    return columns
 
 
 def _vector_columns(query: RankingQuery, tables: ItemTables) -> Columns:
-    recent = query.history_rows[:RECENT_PLAYS]
-    if not len(recent):
-        return np.full((len(VECTOR_SCALES) + 4, len(query.rows)), np.nan, dtype=np.float32)
-    vectors = tables.embedding.vectors[query.rows]
-    played = tables.embedding.vectors[recent]
-    scores = [vectors @ _user_vector(played, tables, scale) for scale in VECTOR_SCALES]
-    cosines = _unit(vectors) @ _unit(played).T
-    return np.stack(
-        [
-            *scores,
-            _rank_in_list(scores[1]),
-            cosines[:, 0],
-            cosines[:, :COSINE_PLAYS].mean(axis=1),
-            cosines.max(axis=1),
-        ]
-    ).astype(np.float32)
+    scales = len(VECTOR_SCALES)
+    columns = np.full((scales + 4, len(query.rows)), np.nan, dtype=np.float32)
+    played = tables.embedding.vectors[query.history_rows[:RECENT_PLAYS]]
+    if len(played):
+        vectors = tables.embedding.vectors[query.rows]
+        products = np.concatenate([_user_vectors(played, tables), played]) @ vectors.T
+        columns[:scales] = products[:scales]
+        _write_ranks(columns[VECTOR_SCALES.index(RANKED_SCALE)], columns[scales])
+        summarise_cosines(
+            products[scales:],
+            _squared_lengths(played),
+            _squared_lengths(vectors),
+            COSINE_PLAYS,
+            columns[scales + 1 :],
+        )
+    return columns
 
 
 def _item_columns(query: RankingQuery, tables: ItemTables) -> Columns:
-    share = tables.stats.share[query.rows]
-    recent_share = tables.stats.recent_share[query.rows]
-    first_s = tables.stats.first_played_s[query.rows]
-    age_days = np.where(first_s > 0, (tables.facts.as_of_s - first_s) / DAY_S, np.nan)
-    floor = np.float32(1e-9)  # below one play in a log of a billion
-    return np.stack(
-        [
-            np.log(np.maximum(share, floor)),
-            tables.stats.share_rank[query.rows],
-            np.log(np.maximum(recent_share, floor)),
-            np.where(share > 0, recent_share / np.maximum(share, floor), np.nan),
-            age_days,
-        ]
-    ).astype(np.float32)
+    columns = np.empty((5, len(query.rows)), dtype=np.float32)
+    read_stats(
+        for_kernel(query.rows),
+        for_kernel(tables.stats.share),
+        for_kernel(tables.stats.recent_share),
+        for_kernel(tables.stats.share_rank),
+        for_kernel(tables.stats.first_played_s),
+        tables.facts.as_of_s,
+        columns,
+    )
+    return columns
 
 
 def _affinity_columns(query: RankingQuery, tables: ItemTables) -> Columns:
+    columns = np.empty((3, len(query.rows)), dtype=np.float32)
     played = query.history_rows[:AFFINITY_PLAYS]
-    weights = _weights(len(played), AFFINITY_SCALE, tables)
-    artists = tables.traits.artists
-    decayed = _weight_by_code(artists[played], weights, artists[query.rows])
-    plays = _weight_by_code(artists[played], np.ones_like(weights), artists[query.rows])
-    genre = _genre_overlap(tables.traits.genres[played], weights, tables.traits.genres[query.rows])
-    return np.stack([decayed, plays / max(1, len(played)), genre]).astype(np.float32)
+    sum_affinities(
+        for_kernel(query.rows),
+        for_kernel(played),
+        for_kernel(_weights(len(played), (AFFINITY_SCALE,), tables)[0]),
+        for_kernel(tables.traits.artists),
+        for_kernel(tables.traits.genres),
+        columns,
+    )
+    return columns
 
 
 def _user_columns(query: RankingQuery, tables: ItemTables) -> Columns:
@@ -158,56 +163,39 @@ def _user_columns(query: RankingQuery, tables: ItemTables) -> Columns:
     return columns
 
 
-def _user_vector(
-    played: NDArray[np.float32], tables: ItemTables, scale: float
-) -> NDArray[np.float32]:
-    confidence = np.float32(tables.facts.als_confidence) * _weights(len(played), scale, tables)
-    return fold_in(played, tables.embedding.gram, confidence, tables.facts.als_regularization)
+def _user_vectors(played: NDArray[np.float32], tables: ItemTables) -> NDArray[np.float32]:
+    """Return the user's vector at each of `VECTOR_SCALES`, float32 [scales, d]."""
+    confidences = np.float32(tables.facts.als_confidence) * _weights(
+        len(played), VECTOR_SCALES, tables
+    )
+    gram, regularization = tables.embedding.gram, tables.facts.als_regularization
+    return fold_in_each(played, gram, confidences, regularization)
 
 
-def _weights(length: int, scale: float, tables: ItemTables) -> NDArray[np.float32]:
-    """Return the weight of each play, newest first; all alike where the log has no order."""
-    return recency_weights(length, np.inf if tables.facts.order == "none" else scale)
+def _weights(length: int, scales: tuple[float, ...], tables: ItemTables) -> NDArray[np.float32]:
+    """Return the weight of each play at each scale, float32 [scales, length], newest play first.
+
+    All alike where the log has no order.
+    """
+    has_order = tables.facts.order != "none"
+    return _most_weights(scales if has_order else (np.inf,) * len(scales))[:, :length]
 
 
-def _rank_in_list(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return 1 for the highest score to n for the lowest; ties in list order."""
-    ranks = np.empty(len(scores), dtype=np.float32)
-    ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1, dtype=np.float32)
-    return ranks
+@cache
+def _most_weights(scales: tuple[float, ...]) -> NDArray[np.float32]:
+    """Return the weights of as many plays as are looked back on; shorter histories have a part."""
+    return np.stack([recency_weights(AFFINITY_PLAYS, scale) for scale in scales])
 
 
-def _nth(links: NDArray[np.float32], place: int) -> NDArray[np.float32]:
-    return links[place] if place < len(links) else np.zeros(links.shape[1], dtype=np.float32)
+def _write_ranks(scores: NDArray[np.float32], column: NDArray[np.float32]) -> None:
+    """Write 1 for the highest score to n for the lowest; ties in list order."""
+    keys = rank_keys(for_kernel(scores))
+    keys.sort()  # numpy's sort of whole numbers is vectorised, numba's is not
+    write_ranks(keys, column)
 
 
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, np.float32(1e-12)), dtype=np.float32)
-
-
-def _weight_by_code(
-    codes: NDArray[np.unsignedinteger],
-    weights: NDArray[np.float32],
-    wanted: NDArray[np.unsignedinteger],
-) -> NDArray[np.float64]:
-    """Return for each of `wanted` the summed weight of `codes` that equal it."""
-    if not len(codes):
-        return np.zeros(len(wanted))
-    known, inverse = np.unique(codes, return_inverse=True)
-    totals = np.bincount(inverse, weights=weights, minlength=len(known))
-    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    return np.where(known[place] == wanted, totals[place], 0.0)
-
-
-def _genre_overlap(
-    played: NDArray[np.uint16], weights: NDArray[np.float32], wanted: NDArray[np.uint16]
-) -> NDArray[np.float64]:
-    """Return for each of `wanted` ([c, 3] genre codes) the share of played weight in its genres."""
-    present = played != NO_CODE
-    spread = np.repeat(weights[:, None], played.shape[1], axis=1)[present]
-    by_genre = _weight_by_code(played[present], spread, wanted.ravel()).reshape(wanted.shape)
-    return np.asarray(by_genre.sum(axis=1) / max(float(spread.sum()), 1e-9))
+def _squared_lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(np.einsum("ij,ij->i", vectors, vectors))
 
 
 def _group(
