@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from signals.bundle import Neighbours
+from signals.kernel_arrays import for_kernel
+from signals.link_kernel import fill_strengths
 from signals.row_sums import neighbour_sums
 
 
@@ -28,14 +30,11 @@ def link_strengths(
     Zero where j is not in i's list. `candidates` holds each row once, in any order.
     """
     strengths = np.zeros((len(recent_rows), len(candidates)), dtype=np.float32)
-    if not len(recent_rows) or not len(candidates):
-        return strengths
-    order = np.argsort(candidates, kind="stable")
-    ordered = candidates[order]
-    listed = np.asarray(neighbours.rows[recent_rows])
-    scored = np.asarray(neighbours.scores[recent_rows])
-    place = np.minimum(np.searchsorted(ordered, listed), len(candidates) - 1)
-    found = (ordered[place] == listed) & (scored > 0)
-    recent_index, list_index = np.nonzero(found)
-    strengths[recent_index, order[place[found]]] = scored[recent_index, list_index]
+    fill_strengths(
+        for_kernel(neighbours.rows),
+        for_kernel(neighbours.scores),
+        for_kernel(recent_rows),
+        for_kernel(candidates),
+        strengths,
+    )
     return strengths
