@@ -16,6 +16,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from signals.kernel_arrays import for_kernel
+
 HASHES = 8
 """Probes a key; near the optimum for 16 bits a key (0.69 * 16 = 11) at less cost."""
 
@@ -38,9 +40,7 @@ _ONE, _BYTE, _BIT, _HALF = np.uint64(1), np.uint64(3), np.uint64(7), np.uint64(3
 
 def build_filter(keys: NDArray[np.uint64]) -> bytes:
     """Return the filter that holds `keys` (uint64 [n], newest first; duplicates are harmless)."""
-    # A copy where need be, so that it is compiled for one type: callers' may be read-only.
-    mine = keys if keys.flags.carray else np.array(keys, order="C")
-    built: NDArray[np.uint8] = _filled(_distinct(mine))
+    built: NDArray[np.uint8] = _filled(_distinct(for_kernel(keys)))
     return built.tobytes()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import numpy as np
 from recmesh.common.v1 import status_pb2, status_pb2_grpc
 from recmesh.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
@@ -39,11 +40,13 @@ from services.gateway.adapters.recording_trail import RecordingTrail
 from services.gateway.adapters.rollout import Rollout
 from services.gateway.config import GatewayConfig
 from services.gateway.domain.failures import call_policy
-from services.gateway.domain.filters import ItemRules
+from services.gateway.domain.filters import ItemRules, filter_candidates
 from services.gateway.domain.hedging import Hedging
+from services.gateway.domain.history import Plays, compose_history
+from services.gateway.domain.merge import merge
 from services.gateway.domain.pins import Edition, Pins
 from services.gateway.domain.recommend import RANKER, Limits, Recommender, ServedBundle
-from services.gateway.domain.values import Ask
+from services.gateway.domain.values import Ask, SourceAnswer, SourceStatus, Subject
 from services.gateway.servicer import RecommendationServicer
 from services.status import describe
 from signals.bundle import ItemKeys, ItemTexts, ItemTraits, MarketRights, Popularity
@@ -229,7 +232,7 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
 
 def _open(bundle: Bundle) -> OpenedBundle:
     with readable(bundle):
-        return OpenedBundle(
+        opened = OpenedBundle(
             served=ServedBundle(
                 version=bundle.version,
                 rules=ItemRules(
@@ -243,3 +246,14 @@ def _open(bundle: Bundle) -> OpenedBundle:
             texts=ItemTexts.open(bundle.path),
             facts=BundleFacts.from_json(bundle.manifest.facts),
         )
+    _compile(opened.served.rules)
+    return opened
+
+
+def _compile(rules: ItemRules) -> None:
+    """Compile what every request runs, or read it from numba's cache, though no leaf may answer."""
+    rows = np.arange(min(len(rules.keys.keys), 2), dtype=np.uint32)
+    merged = merge([SourceAnswer("none", SourceStatus.OK, rows, np.ones(len(rows), np.float32))])
+    plays = Plays(rows, np.zeros(len(rows), dtype=np.int64))
+    history = compose_history(plays, rows, rules.keys.keys, now_s=0.0)
+    filter_candidates(merged, Subject(history, rows, market="", ignored_item_ids=0), rules)

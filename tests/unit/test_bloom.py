@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -10,6 +10,7 @@ from signals.bloom import BITS_PER_KEY, MAX_BYTES, MIN_BYTES, build_filter, chec
 
 MOST_KEYS = MAX_BYTES * 8 // BITS_PER_KEY
 KEYS = st.integers(0, 2**64 - 1)
+COMPILING = settings(deadline=None)  # the first example compiles
 
 
 def keys_of(values: list[int]) -> NDArray[np.uint64]:
@@ -20,6 +21,7 @@ def random_keys(count: int, seed: int) -> NDArray[np.uint64]:
     return np.random.default_rng(seed).integers(0, 2**64, count, dtype=np.uint64)
 
 
+@COMPILING
 @given(st.lists(KEYS, max_size=200))
 def test_nothing_added_is_ever_missed(values: list[int]) -> None:
     keys = keys_of(values)
@@ -27,6 +29,7 @@ def test_nothing_added_is_ever_missed(values: list[int]) -> None:
     assert contains(build_filter(keys), keys).all()
 
 
+@COMPILING
 @given(st.lists(KEYS, max_size=300))
 def test_a_filter_is_as_short_as_its_bits_a_key_allow(values: list[int]) -> None:
     built = build_filter(keys_of(values))
@@ -36,6 +39,7 @@ def test_a_filter_is_as_short_as_its_bits_a_key_allow(values: list[int]) -> None
     assert wanted_bits <= len(built) * 8 < max(MIN_BYTES * 8 + 1, 2 * wanted_bits)
 
 
+@COMPILING
 @given(st.lists(KEYS, min_size=1, max_size=50))
 def test_repeats_change_nothing(values: list[int]) -> None:
     assert build_filter(keys_of(values * 3)) == build_filter(keys_of(values))

@@ -144,6 +144,8 @@ def test_texts_come_back_row_by_row(items: list[tuple[str, str, str]]) -> None:
 
     rows = range(len(items))
     assert [(texts.item_id(r), texts.title(r), texts.artist(r)) for r in rows] == items
+    backwards = np.arange(len(items), dtype=np.uint32)[::-1]
+    assert list(texts.of_rows(backwards)) == items[::-1]
 
 
 def test_texts_of_unequal_columns_are_refused() -> None:

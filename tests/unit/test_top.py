@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -19,6 +19,7 @@ def columns(scored: dict[int, float]) -> tuple[NDArray[np.uint32], NDArray[np.fl
     )
 
 
+@settings(deadline=None)  # the first example compiles
 @given(st.dictionaries(st.integers(0, 2**32 - 1), FEW_SCORES | ANY_SCORES), st.integers(1, 30))
 def test_the_best_are_the_head_of_a_full_sort(scored: dict[int, float], limit: int) -> None:
     rows, scores = columns(scored)
