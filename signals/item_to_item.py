@@ -10,16 +10,19 @@ from signals.row_sums import neighbour_sums
 
 
 def neighbour_scores(
-    neighbours: Neighbours, recent_rows: NDArray[np.uint32], weights: NDArray[np.float32]
+    neighbours: Neighbours,
+    recent_rows: NDArray[np.uint32],
+    weights: NDArray[np.float32],
+    most: int | None = None,
 ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-    """Return every neighbour of the recent plays with its summed score, best first.
+    """Return the best `most` neighbours of the recent plays with summed scores, best first.
 
     score(j) = sum over recent plays i of weights[i] * neighbours(i, j). `recent_rows` and
     `weights` are parallel, newest first. Returns rows uint32 [m] and scores float32 [m], ties by
-    row; sums run in float64 in a fixed order, so equal input gives equal bits. Raises IndexError
-    for a play that is no row of `neighbours`.
+    row, every neighbour where `most` is None; sums run in float64 in a fixed order, so equal input
+    gives equal bits. Raises IndexError for a play that is no row of `neighbours`.
     """
-    return neighbour_sums(neighbours, recent_rows, weights)
+    return neighbour_sums(neighbours, recent_rows, weights, most)
 
 
 def link_strengths(

@@ -1,6 +1,6 @@
 """Which items of a list a user neither had nor excluded: compiled by numba, without the GIL.
 
-How this works. Rows to leave out go into a hash table as large as they are many; then every item
+How this works. Rows to leave out go into a hash table sized by how many they are; then every item
 is tested against it and, only if it is not there, against the Bloom filter, whose first free bit
 ends the test: two of eight looked at on average for an item that it does not hold. The loop ends
 as soon as enough are found.

@@ -60,8 +60,11 @@ def test_neighbours_sum_as_numpy_sums_them(
     weights = recency_weights(plays, float(random.choice([0.5, 10.0, math.inf])))
 
     found = neighbour_sums(neighbours, recent, weights)
+    head = neighbour_sums(neighbours, recent, weights, 7)
 
-    assert_same_bits(found, numpy_neighbour_sums(neighbours, recent, weights))
+    rows, scores = numpy_neighbour_sums(neighbours, recent, weights)
+    assert_same_bits(found, (rows, scores))
+    assert_same_bits(head, (rows[:7], scores[:7]))
 
 
 @CASES

@@ -16,6 +16,10 @@ RECENT_PLAYS = 50
 RECENCY_SCALE = 10.0
 """Plays after which a play counts 1/e."""
 
+LOOKED_AT = 4
+"""Times the limit: as many of the best are sorted and tested first, and all only where that many
+leave the list short."""
+
 
 def similar_candidates(
     query: Query, neighbours: Neighbours, items: ItemKeys, recency_scale: float = RECENCY_SCALE
@@ -40,6 +44,10 @@ def _from(
     items: ItemKeys,
     recency_scale: float,
 ) -> Candidates:
-    rows, scores = neighbour_scores(neighbours, recent, recency_weights(len(recent), recency_scale))
+    weights = recency_weights(len(recent), recency_scale)
+    rows, scores = neighbour_scores(neighbours, recent, weights, LOOKED_AT * query.limit)
     best = first_unseen(query, rows, items.keys)
+    if len(best) < query.limit and len(rows) == LOOKED_AT * query.limit:
+        rows, scores = neighbour_scores(neighbours, recent, weights)
+        best = first_unseen(query, rows, items.keys)
     return Candidates(rows[best], scores[best], tier=Tier.RECENT_ITEMS)
