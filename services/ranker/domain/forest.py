@@ -28,7 +28,7 @@ from services.ranker.domain.forest_kernel import MISSING_NONE, ForestArrays, sco
 from signals.bundle import ArrayView
 
 CHUNK_WORDS = 48
-"""Words of a chunk: 24 KB for a block of 64 rows."""
+"""Words of a chunk: 48 KB for a block of 256 rows."""
 WORD = 32
 """Leaves of a word. Twice as many rows fit into a register as with 64, and most splits of a tree
 of 64 leaves change only one of its two words."""
