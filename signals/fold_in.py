@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from signals.cholesky import solve_each
+from signals.fold_in_kernel import weigh
 from signals.kernel_arrays import for_kernel
 
 
@@ -39,10 +40,10 @@ def fold_in_each(
     answers = np.zeros((count, dimension), dtype=np.float32)
     if not plays:
         return answers
-    played, extra = item_vectors.astype(np.float64), confidences.astype(np.float64)
-    weighted = extra.T[:, :, None] * played[:, None, :]
+    played = np.empty((plays, dimension))
+    weighted, right = np.empty((plays, count, dimension)), np.zeros((count, dimension))
+    weigh(for_kernel(item_vectors), for_kernel(confidences), played, weighted, right)
     own = (played.T @ weighted.reshape(plays, -1)).reshape(dimension, count, dimension)
-    right = (1.0 + extra) @ played
     if not solve_each(for_kernel(gram), own, float(regularization), right, answers):
         raise np.linalg.LinAlgError("the gram matrix and its ridge are not positive definite")
     return answers

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from signals.bundle import Neighbours
+from signals.code_tables import fill_strengths
 from signals.kernel_arrays import for_kernel
-from signals.link_kernel import fill_strengths
 from signals.row_sums import neighbour_sums
 
 
@@ -30,8 +30,11 @@ def link_strengths(
 ) -> NDArray[np.float32]:
     """Return neighbours(i, j) for recent plays i and candidates j, float32 [recent, candidates].
 
-    Zero where j is not in i's list. `candidates` holds each row once, in any order.
+    Zero where j is not in i's list. `candidates` holds each row once, in any order. Raises
+    IndexError for a play that is no row of `neighbours`.
     """
+    if recent_rows.max(initial=0) >= len(neighbours.rows):
+        raise IndexError("a play has no neighbour list")
     strengths = np.zeros((len(recent_rows), len(candidates)), dtype=np.float32)
     fill_strengths(
         for_kernel(neighbours.rows),

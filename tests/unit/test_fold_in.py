@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from signals.fold_in import fold_in
+from signals.fold_in import fold_in, fold_in_each
 
 
 def catalogue(n_items: int, dimension: int, seed: int) -> NDArray[np.float32]:
@@ -77,3 +77,21 @@ def test_what_was_played_scores_near_one() -> None:
     folded = fold_in(played, gram_of(vectors), np.full(2, 1e4, dtype=np.float32), 0.05)
 
     np.testing.assert_allclose(played @ folded, 1.0, atol=0.02)
+
+
+def test_several_confidences_are_solved_as_one_each() -> None:
+    vectors = catalogue(80, 12, seed=4)
+    gram, played = gram_of(vectors), vectors[[3, 9, 9, 40]]
+    confidences = np.array([[40, 20, 10, 5], [40, 40, 40, 40], [1, 0, 0, 0]], dtype=np.float32)
+
+    together = fold_in_each(played, gram, confidences, 0.05)
+
+    alone = [fold_in(played, gram, confidence, 0.05) for confidence in confidences]
+    np.testing.assert_allclose(together, alone, rtol=1e-6, atol=1e-7)
+
+
+def test_a_matrix_that_is_no_gram_matrix_is_refused() -> None:
+    vectors = catalogue(20, 6, seed=5)
+
+    with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
+        fold_in(vectors[:2], -gram_of(vectors), np.ones(2, dtype=np.float32), 0.05)

@@ -104,3 +104,8 @@ def test_no_candidates_have_no_links(history: list[int]) -> None:
     strengths = link_strengths(random_lists(seed=1), rows_of(history), rows_of([]))
 
     assert strengths.shape == (len(history), 0)
+
+
+def test_links_of_a_play_beyond_the_lists_are_refused() -> None:
+    with pytest.raises(IndexError, match="no neighbour list"):
+        link_strengths(random_lists(seed=1), rows_of([2, N_ITEMS]), rows_of([1]))

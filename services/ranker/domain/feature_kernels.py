@@ -2,7 +2,8 @@
 
 Every loop writes the rows of `columns` (float32 [features, candidates]) that its docstring names.
 Arrays are trusted: a row beyond a table reads foreign memory. What is only read comes through
-`for_kernel`, so that each loop is compiled once, before a server is ready.
+`for_kernel`, so that each loop is compiled once, before a server is ready. Loops that call each
+other stand in one file, because numba's cache does not notice a change in another.
 """
 
 import math
@@ -11,15 +12,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from signals.bundle import NO_CODE
-from signals.code_places import NOWHERE, place_of, places_of
-
 DAY_S = 86_400.0
 LEAST_SHARE = np.float32(1e-9)  # below one play in a log of a billion
 LEAST_SQUARE = np.float32(1e-24)
 """Squared length that stands in for a zero vector's."""
-ZERO, ONE = np.float32(0.0), np.float32(1.0)
-"""A plain 0 would turn the comparison with it into one of float64, of half as many lanes."""
+ZERO, ONE, NEVER = np.float32(0.0), np.float32(1.0), np.float32(np.inf)
+"""Of the columns' type: beside a plain 0 loops run in float64, in half as many lanes."""
 HALF_BITS = np.int64(32)
 LOW_HALF = np.int64(0xFFFFFFFF)
 ALL_BUT_SIGN = np.int32(0x7FFFFFFF)
@@ -34,14 +32,17 @@ def summarise_links(strengths: Any, columns: Any) -> None:
     greatest, count, newest = columns[0], columns[1], columns[2]
     greatest[:] = 0.0
     count[:] = 0.0
-    newest[:] = np.nan
-    for play in range(len(strengths) - 1, -1, -1):
+    newest[:] = NEVER
+    for play in range(len(strengths)):
         links, ago = strengths[play], np.float32(play)
         for place in range(len(links)):
             link = links[place]
+            is_linked = link > ZERO
             greatest[place] = max(greatest[place], link)
-            count[place] += ONE if link > ZERO else ZERO
-            newest[place] = ago if link > ZERO else newest[place]
+            count[place] += ONE if is_linked else ZERO
+            newest[place] = min(newest[place], ago if is_linked else NEVER)
+    for place in range(len(newest)):
+        newest[place] = newest[place] if newest[place] < NEVER else np.nan
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -93,38 +94,6 @@ def read_stats(
         columns[3, place] = recent / known if share[row] > 0 else np.nan
         age_days = (as_of_s - first_played_s[row]) / DAY_S
         columns[4, place] = age_days if first_played_s[row] > 0 else np.nan
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def sum_affinities(
-    rows: Any, played: Any, weights: Any, artists: Any, genres: Any, columns: Any
-) -> None:
-    """Write the weight of plays of the artist, their share, and the share of weight in its genres.
-
-    `weights` are those of the plays, parallel to `played`.
-    """
-    play_artists, play_genres = artists[played], genres[played].ravel()
-    by_artist, by_genre = np.zeros((2, len(played))), np.zeros(len(play_genres))
-    artist_slots, genre_slots = places_of(play_artists), places_of(play_genres)
-    total = 0.0
-    for play in range(len(played)):
-        place = place_of(artist_slots, play_artists, play_artists[play])
-        by_artist[0, place] += weights[play]
-        by_artist[1, place] += 1.0 / len(played)
-        for genre in genres[played[play]]:
-            if genre != NO_CODE:
-                by_genre[place_of(genre_slots, play_genres, genre)] += weights[play]
-                total += weights[play]
-    for candidate in range(len(rows)):
-        row = rows[candidate]
-        place = place_of(artist_slots, play_artists, artists[row])
-        columns[0, candidate] = by_artist[0, place] if place != NOWHERE else 0.0
-        columns[1, candidate] = by_artist[1, place] if place != NOWHERE else 0.0
-        shared = 0.0
-        for genre in genres[row]:
-            place = place_of(genre_slots, play_genres, genre)
-            shared += by_genre[place] if place != NOWHERE else 0.0
-        columns[2, candidate] = shared / max(total, 1e-9)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

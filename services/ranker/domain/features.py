@@ -19,12 +19,13 @@ from services.ranker.domain.feature_kernels import (
     DAY_S,
     rank_keys,
     read_stats,
-    sum_affinities,
     summarise_cosines,
     summarise_links,
     write_ranks,
 )
 from services.ranker.domain.values import ItemTables, RankingQuery
+from signals.bundle import NO_CODE
+from signals.code_tables import sum_by_code
 from signals.decay import recency_weights
 from signals.fold_in import fold_in_each
 from signals.item_to_item import link_strengths
@@ -48,6 +49,8 @@ AFFINITY_SCALE = 20.0
 RANKED_SCALE = 10.0
 """Of links and vectors, the scale whose ranks among the candidates are features."""
 COSINE_PLAYS = 5
+NONE = -1
+"""No artist has this code: an item without one has a code of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,13 @@ class FeatureGroup:
 
 
 def assemble(query: RankingQuery, tables: ItemTables) -> NDArray[np.float32]:
-    """Return the feature matrix of `query`, float32 [candidates, features], C order."""
+    """Return the feature matrix of `query`, float32 [candidates, features], C order.
+
+    Raises IndexError for a row beyond the tables: loops would read foreign memory.
+    """
+    for rows in (query.rows, query.history_rows):
+        if rows.max(initial=0) >= tables.n_items:
+            raise IndexError(f"row {rows.max()} is beyond {tables.n_items} items")
     columns = np.concatenate([group.compute(query, tables) for group in FEATURE_GROUPS])
     if tables.facts.order == "none":
         columns[NEEDS_ORDER] = np.nan
@@ -142,15 +151,13 @@ def _item_columns(query: RankingQuery, tables: ItemTables) -> Columns:
 
 def _affinity_columns(query: RankingQuery, tables: ItemTables) -> Columns:
     columns = np.empty((3, len(query.rows)), dtype=np.float32)
-    played = query.history_rows[:AFFINITY_PLAYS]
-    sum_affinities(
-        for_kernel(query.rows),
-        for_kernel(played),
-        for_kernel(_weights(len(played), (AFFINITY_SCALE,), tables)[0]),
-        for_kernel(tables.traits.artists),
-        for_kernel(tables.traits.genres),
-        columns,
-    )
+    rows, played = for_kernel(query.rows), for_kernel(query.history_rows[:AFFINITY_PLAYS])
+    weights = _weights(len(played), (AFFINITY_SCALE, np.inf), tables)
+    artists, genres = for_kernel(tables.traits.artists), for_kernel(tables.traits.genres)
+    sum_by_code(artists[:, None], NONE, played, for_kernel(weights), rows, columns[:2])
+    columns[1] /= max(1, len(played))
+    total = sum_by_code(genres, NO_CODE, played, for_kernel(weights[:1]), rows, columns[2:])
+    columns[2] /= max(total[0], 1e-9)
     return columns
 
 
