@@ -18,6 +18,7 @@ from pipeline.compare_bundles import (
     feature_changes,
     slate_overlap,
 )
+from pipeline.forest_files import FILES as FOREST
 from pipeline.slate_overlap import PERSISTENCE
 from pipeline.verify_bundle import verify as verify_content
 
@@ -200,6 +201,7 @@ def _facts_of(manifest: Manifest) -> dict[str, object]:
         "parent": manifest.parent or "-",
         "created_at": manifest.created_at,
         "content_sha256": manifest.content_sha256,
+        "scorer": "forest" if any(name in manifest.files for name in FOREST) else "lightgbm",
         **facts,
         "libraries": ", ".join(f"{name} {version}" for name, version in libraries.items()),
     }

@@ -11,6 +11,9 @@ from services.ranker.adapters.model_text import read_trees
 from services.ranker.adapters.scoring_model import has_forest
 from services.ranker.domain.forest import Forest, NotPackable
 
+FILES = Forest.file_names()
+"""All in a bundle, or none."""
+
 
 class ForestError(ValueError):
     """A forest that is not that of its model; the message names the file and the fault."""
@@ -35,8 +38,8 @@ def check_forest(directory: Path) -> None:
     try:
         forest = Forest.of(read_trees((directory / MODEL_FILE).read_text()))
     except NotPackable as exc:
-        raise ForestError(f"{Forest.file_names()[0]}: the model cannot be packed: {exc}") from exc
-    for field, name in zip(fields(forest), Forest.file_names(), strict=True):
+        raise ForestError(f"{FILES[0]}: the model cannot be packed: {exc}") from exc
+    for field, name in zip(fields(forest), FILES, strict=True):
         path = directory / name
         if not path.exists():
             raise ForestError(f"{name} is missing, though other arrays of the forest are there")

@@ -105,6 +105,7 @@ def test_show_prints_facts_files_and_the_report(store: BundleStore, served: Bund
     assert shown.exit_code == 0, shown.output
     assert "0.2000 ±0.0100" in shown.stdout
     assert re.search(r"^items +60$", shown.stdout, re.MULTILINE)
+    assert re.search(r"^scorer +forest$", shown.stdout, re.MULTILINE)
     assert re.search(rf"^parent +{served.manifest.parent}$", shown.stdout, re.MULTILINE)
     for name, entry in served.manifest.files.items():
         assert re.search(rf"{re.escape(name)} .*{entry.size:,} .*{entry.sha256[:16]}", shown.stdout)
