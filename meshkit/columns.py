@@ -58,7 +58,10 @@ def _varints(values: NDArray[np.uint32]) -> bytes:
     """Return every value as a varint of as many pairs of bytes as the largest needs."""
     if not len(values):
         return b""
-    n_pairs = max(-(-int(values.max()).bit_length() // _PAIR_BITS), 1)
+    largest = int(values.max())
+    if largest <= _PAIR_MASK:
+        return _LAST.take(values).tobytes()
+    n_pairs = -(-largest.bit_length() // _PAIR_BITS)
     written = np.empty((len(values), n_pairs), dtype="<u2")
     for place in range(n_pairs - 1):
         written[:, place] = _MORE.take(values >> (_PAIR_BITS * place) & _PAIR_MASK)
