@@ -234,4 +234,5 @@ _STATUSES = {
 def _set_duration(field: Duration, seconds: float | None) -> None:
     """Set a message field, to the microsecond, or leave it absent for None."""
     if seconds is not None:
-        field.FromMicroseconds(round(seconds * 1e6))
+        field.seconds, microseconds = divmod(round(seconds * 1e6), 1_000_000)
+        field.nanos = microseconds * 1000
