@@ -12,7 +12,8 @@ from services.ranker.adapters.scoring_model import has_forest
 from services.ranker.domain.forest import Forest, NotPackable
 
 FILES = Forest.file_names()
-"""All in a bundle, or none."""
+"""All in a bundle, or none. Another layout needs other names: a bundle of before, whose arrays are
+compared with what is packed today, would be refused."""
 
 
 class ForestError(ValueError):

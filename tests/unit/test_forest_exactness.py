@@ -62,20 +62,20 @@ class Recipe:
 
 @st.composite
 def recipes(draw: st.DrawFn) -> Recipe:
-    n_leaves = draw(st.sampled_from((2, 3, 7, 31, 32, 33, 63, 64, 65, 200)))
+    n_leaves = draw(st.sampled_from((2, 3, 7, 31, 32, 33, 63, 64, 65, 100, 200)))
     return Recipe(
         seed=draw(st.integers(0, 2**31 - 1)),
         objective=draw(st.sampled_from(sorted(OBJECTIVES))),
         boosting=draw(st.sampled_from(sorted(BOOSTINGS))),
         n_leaves=n_leaves,
         n_trees=draw(st.integers(1, 30 if n_leaves < 65 else 8)),
-        n_rows=max(300, 6 * n_leaves),
+        n_rows=max(300, 10 * n_leaves),
         has_categories=draw(st.booleans()),
         parameters={
-            "use_missing": draw(st.booleans()),
-            "zero_as_missing": draw(st.booleans()),
+            "use_missing": draw(st.sampled_from((True, True, True, False))),
+            "zero_as_missing": draw(st.sampled_from((False, False, True))),
             "extra_trees": draw(st.booleans()),
-            "min_data_in_leaf": draw(st.sampled_from((1, 3, 20, 10_000))),
+            "min_data_in_leaf": draw(st.sampled_from((1, 1, 1, 3, 3, 20, 20, 10_000))),
             "max_cat_to_onehot": draw(st.sampled_from((1, 4, 64))),
             "max_bin": draw(st.sampled_from((3, 63, 255))),
             "feature_fraction": draw(st.sampled_from((0.5, 1.0))),
@@ -92,7 +92,7 @@ def drawn_data(recipe: Recipe) -> lgb.Dataset:
     features[:, 2] *= np.float64(10.0) ** random.integers(-36, 36)
     features[:, 3] = np.where(random.random(recipe.n_rows) < 0.6, 0.0, features[:, 3])
     features[:, CATEGORICAL] = random.integers(0, 90, recipe.n_rows)
-    features[random.random(features.shape) < random.choice((0.0, 0.1, 0.5))] = np.nan
+    features[random.random(features.shape) < random.choice((0.0, 0.1, 0.3, 0.5))] = np.nan
     signal = np.nan_to_num(features[:, 0]) + np.isnan(features[:, 3]) + features[:, 1] % 2
     signal = np.nan_to_num(signal) + (np.nan_to_num(features[:, CATEGORICAL]) % 3 == 0)
     noisy = signal + random.normal(size=recipe.n_rows) / 2
