@@ -244,6 +244,9 @@ class _CurrentSpan(NonRecordingSpan):
     def get_span_context(self) -> SpanContext:
         return self._recording.context
 
+    def __repr__(self) -> str:
+        return f"CurrentSpan({self.get_span_context()!r})"
+
 
 def current() -> Recording:
     """Return the recording of the call that is served here; outside of one, what forgets all."""

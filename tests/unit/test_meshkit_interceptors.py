@@ -1,4 +1,4 @@
-"""What no client can bring about on purpose: a request that expires just before its handler."""
+"""What no client can bring about on purpose: expiry just before a handler, changing handlers."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from meshkit.interceptors import AioServerInterceptor, SyncServerInterceptor
+from meshkit.interceptors import MAX_KEPT, AioServerInterceptor, SyncServerInterceptor
 
 
 class Aborted(Exception):  # noqa: N818  names what happened
@@ -16,13 +16,15 @@ class Aborted(Exception):  # noqa: N818  names what happened
 
 
 @dataclass
-class ExpiredContext:
-    """A call whose deadline has passed; remembers the status that it was ended with."""
+class HeldContext:
+    """A call, expired unless told otherwise; remembers the status that it was ended with."""
 
     statuses: list[grpc.Status] = field(default_factory=list)
 
+    remaining_s: float = 0.0
+
     def time_remaining(self) -> float:
-        return 0.0
+        return self.remaining_s
 
     def code(self) -> None:
         return None
@@ -40,7 +42,7 @@ DETAILS: Any = SimpleNamespace(method="/meshkit.test.v1.ProbeService/Do", invoca
 
 def test_a_sync_server_begins_no_work_on_an_expired_request() -> None:
     begun: list[bytes] = []
-    context = ExpiredContext()
+    context = HeldContext()
     handler: Any = grpc.unary_unary_rpc_method_handler(lambda request, _: begun.append(request))
     around: Any = SyncServerInterceptor().intercept_service(lambda _: handler, DETAILS)
 
@@ -53,7 +55,7 @@ def test_a_sync_server_begins_no_work_on_an_expired_request() -> None:
 
 def test_an_aio_server_begins_no_work_on_an_expired_request() -> None:
     begun: list[bytes] = []
-    context = ExpiredContext()
+    context = HeldContext()
 
     async def behave(request: bytes, _context: Any) -> None:
         begun.append(request)
@@ -72,3 +74,21 @@ def test_an_aio_server_begins_no_work_on_an_expired_request() -> None:
 
     assert [status.code for status in context.statuses] == [grpc.StatusCode.DEADLINE_EXCEEDED]
     assert begun == []
+
+
+def test_each_method_has_its_own_handler_however_many_there_are() -> None:
+    interceptor = SyncServerInterceptor()
+
+    def call(method: str, answer: bytes) -> bytes:
+        handler: Any = grpc.unary_unary_rpc_method_handler(lambda _request, _context: answer)
+        details: Any = SimpleNamespace(method=method)
+        around: Any = interceptor.intercept_service(lambda _: handler, details)
+        answered: bytes = around.unary_unary(b"question", HeldContext(remaining_s=60.0))
+        return answered
+
+    names = [str(place) for place in range(2 * MAX_KEPT)]
+    answers = [call(f"/test.Service/{name}", name.encode()) for name in names]
+    again = [call(f"/test.Service/{name}", b"new " + name.encode()) for name in names]
+
+    assert answers == [name.encode() for name in names]
+    assert again == [b"new " + name.encode() for name in names]
