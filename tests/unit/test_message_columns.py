@@ -37,6 +37,15 @@ def test_a_filled_message_is_sent_as_one_filled_number_by_number(
     assert list(message.rows) == rows
 
 
+@pytest.mark.parametrize("largest", EDGES)
+def test_every_length_of_number_is_written(largest: int) -> None:
+    message = common_pb2.History()
+
+    append_uints(message, "rows", np.array([0, largest, 1], dtype=np.uint32))
+
+    assert message.SerializeToString() == slowly([0, largest, 1], [])
+
+
 @given(first=uints, second=uints)
 def test_columns_are_appended_and_leave_the_rest_alone(first: list[int], second: list[int]) -> None:
     message = common_pb2.History(rows=first, seen_filter=b"filter")
@@ -102,6 +111,7 @@ def test_values_that_may_not_fit_are_refused(append: Callable[..., None], values
         (common_pb2.History(), "seen_filter"),
         (common_pb2.History(), "nothing"),
         (Duration(), "nanos"),
+        (candidates_pb2.GenerateRequest(), "limit"),
     ],
 )
 def test_a_field_of_another_type_is_refused_by_name(message: Any, field: str) -> None:
