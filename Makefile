@@ -12,7 +12,7 @@ PIP_INSTALL := -m pip install --disable-pip-version-check $(shell test -t 2 || e
 PROTO_FILES = $(shell find protos -name '*.proto' | sort)
 CODE := services signals meshkit pipeline meshctl recmesh_client benchmarks deploy tests
 
-.PHONY: help setup demo test drill bench compose-test compose-smoke check format format-check lint typecheck protos protos-check lock clean
+.PHONY: help setup demo test drill bench bench-tracing bench-growth compose-test compose-smoke check format format-check lint typecheck protos protos-check lock clean
 
 help: ## List these targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,8 +38,18 @@ drill: setup ## Break a mesh on purpose, and bundles under load, full size (abou
 	@$(BIN)/meshctl drill
 	@RECMESH_DRILL=full $(BIN)/python -m pytest -s -o timeout=560 tests/e2e/test_rollout_drill.py
 
-bench: setup ## Measure what tracing costs, in one run (about 6 minutes).
-	@$(BIN)/python -m benchmarks.tracing --rounds 14 --requests 250
+bench: setup ## Compare the ranking kernel and the mesh with their peers, in one run (under 10 minutes).
+	@mkdir -p build/bench
+	@$(BIN)/python -m benchmarks.kernel --json build/bench/kernel.json
+	@$(BIN)/python -m benchmarks.throughput --json build/bench/throughput.json
+
+bench-tracing: setup ## Measure what tracing costs (about 6 minutes).
+	@mkdir -p build/bench
+	@$(BIN)/python -m benchmarks.tracing --rounds 14 --requests 250 --json build/bench/tracing.json
+
+bench-growth: setup ## Measure catalogues of 10 thousand to 1 million items (under 40 minutes).
+	@mkdir -p build/bench
+	@$(BIN)/python -m benchmarks.growth --json build/bench/growth.json
 
 compose-test: setup ## Run the containers' core profile under podman, break it, see it mend.
 	@deploy/compose/test.sh
