@@ -26,6 +26,9 @@ from signals.limits import (
     is_market,
     row_faults,
 )
+from signals.tiers import Tier
+
+_TIERS = {tier: common_pb2.Tier.Value(f"TIER_{tier.name}") for tier in Tier}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def write_response(candidates: Candidates, bundle_version: str) -> candidates_pb
     response = candidates_pb2.GenerateResponse(
         bundle_version=bundle_version,
         is_stale=candidates.is_stale,
-        tier=common_pb2.Tier.Value(f"TIER_{candidates.tier.name}"),
+        tier=_TIERS[candidates.tier],
     )
     append_uints(response, "rows", candidates.rows)
     append_floats(response, "scores", candidates.scores)
