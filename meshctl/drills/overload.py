@@ -103,8 +103,7 @@ def admitted_in_time(measured: Overload) -> Finding:
     admitted = [record for record in measured.during if record.outcome != SHED]
     p99_s = percentile([record.latency_s for record in admitted], 99)
     given_up = sum(not record.is_answered for record in admitted)
-    # The caller's own: what it waits before the gateway sees its call counts as well.
-    limit_s = min((record.timeout_s for record in admitted), default=0.0)
+    limit_s = min((deadline_s(record) for record in admitted), default=0.0)
     return Finding(
         "overload",
         measured.done,
