@@ -79,6 +79,15 @@ def test_variants_that_differ_stop_the_run_with_user_and_place() -> None:
         check_same_slates(asked, USERS)
 
 
+def test_a_few_users_may_get_several_slates_and_are_left_out() -> None:
+    other = Slate(("a", "x"), (2.0, 1.0), is_full=True)
+    asked = {"mesh": lambda: [SLATE, SLATE], "peer": lambda: [SLATE, other]}
+
+    assert check_same_slates(asked, USERS, most_differing=0.5) == (SLATE, None)
+    with pytest.raises(SlatesDifferError, match="user ben"):
+        check_same_slates(asked, USERS, most_differing=0.4)
+
+
 @pytest.mark.parametrize("missing", [None, Slate(("a",), (1.0,), is_full=False)])
 def test_a_mesh_that_gives_no_full_answer_stops_the_run(missing: Slate | None) -> None:
     with pytest.raises(SlatesDifferError, match="mesh gave user ben no full answer"):
