@@ -1,8 +1,9 @@
 """What tracing costs a request: `make bench`, or `python -m benchmarks.tracing --bundles DIR`.
 
-Five equal meshes stand side by side, which differ in their OpenTelemetry variables only: tracing
-off, 1 % and 100 % of the requests sampled with a collector that takes everything, and 1 % with a
-collector that is not there and with one that never answers. They are asked in turn, forth and back
+Six equal meshes stand side by side, which differ in their OpenTelemetry variables only: tracing
+off, 1 % and 100 % of the requests sampled with a collector that takes everything, 1 % with a
+collector that is not there and with one that never answers, and neither traces nor metrics. All
+others have metrics, so that what is compared is tracing. They are asked in turn, forth and back
 (ABBA), so that a machine that grows slower does so for all. Processor time is that of all
 processes of a mesh.
 """
@@ -59,11 +60,12 @@ def variants(collector: str, silent: str) -> list[Variant]:
         return {**endpoint, **SAMPLED, "OTEL_TRACES_SAMPLER_ARG": str(share)}
 
     return [
-        Variant(OFF, {}),
+        Variant(OFF, {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"http://{collector}"}),
         Variant("1 %", exported(collector, 0.01)),
         Variant("100 %", exported(collector, 1.0)),
         Variant("1 %, collector not there", exported("127.0.0.1:1", 0.01)),
         Variant("1 %, collector silent", exported(silent, 0.01)),
+        Variant("off, no metrics", {}),
     ]
 
 
