@@ -38,16 +38,16 @@ drill: setup ## Break a mesh on purpose, and bundles under load, full size (abou
 	@$(BIN)/meshctl drill
 	@RECMESH_DRILL=full $(BIN)/python -m pytest -s -o timeout=560 tests/e2e/test_rollout_drill.py
 
-bench: setup ## Compare the ranking kernel and the mesh with their peers, in one run (under 10 minutes).
+bench: setup ## Compare the ranking kernel and the mesh with their peers, in one run (about 6 minutes).
 	@mkdir -p build/bench
 	@$(BIN)/python -m benchmarks.kernel --json build/bench/kernel.json
 	@$(BIN)/python -m benchmarks.throughput --json build/bench/throughput.json
 
-bench-tracing: setup ## Measure what tracing costs (about 6 minutes).
+bench-tracing: setup ## Measure what tracing costs (about 4 minutes).
 	@mkdir -p build/bench
 	@$(BIN)/python -m benchmarks.tracing --rounds 14 --requests 250 --json build/bench/tracing.json
 
-bench-growth: setup ## Measure catalogues of 10 thousand to 1 million items (under 40 minutes).
+bench-growth: setup ## Measure catalogues of 10 thousand to 1 million items (about 10 minutes).
 	@mkdir -p build/bench
 	@$(BIN)/python -m benchmarks.growth --json build/bench/growth.json
 
