@@ -20,7 +20,9 @@ def slates_of(variant: Variant, bundle: Bundle, folder: Path) -> tuple[Slate, ..
     world = World(bundle.path.parent, bundle.version, ())
     folder.mkdir()
     with running(variant, world, folder / "state", user_ids=USER_IDS, trace_env=UNTRACED) as target:
-        return check([Served(variant, target)], USER_IDS, folder)
+        slates = check([Served(variant, target)], USER_IDS, folder)
+    assert None not in slates
+    return tuple(slate for slate in slates if slate is not None)
 
 
 @pytest.mark.timeout(120)
