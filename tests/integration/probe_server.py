@@ -64,6 +64,27 @@ class Probe:
             self.call(behaviour, **options)
         return caught.value
 
+    def outlived_call(self, behaviour: Behaviour) -> Any:
+        """Return the failure of a call whose deadline passed while `behaviour` was at work.
+
+        On a slow machine a short deadline passes before the call is begun: then a longer one may
+        do. Spans of calls that were not begun are forgotten.
+        """
+        begun = threading.Event()
+
+        def noted(request: bytes, context: Any) -> Any:
+            begun.set()
+            return behaviour(request, context)
+
+        assert self.call(lambda request, _: request)  # from now on there is a connection
+        for timeout_s in (0.1, 0.5, 2.0, 8.0):
+            wait_until(lambda: self.gate.running == 0)
+            self.exporter.clear()
+            error = self.failed_call(noted, timeout=timeout_s)
+            if begun.is_set():
+                return error
+        raise AssertionError("no call was begun before its deadline")
+
     def span(self) -> ReadableSpan:
         """Return the one span; a server may end it just after the caller has its answer."""
         wait_until(lambda: len(self.exporter.get_finished_spans()) == 1)

@@ -184,7 +184,7 @@ def test_a_reset_ends_old_and_new_connections_with_rst(before_echo: FaultProxy) 
         with before_echo.control.injected(Fault(FaultKind.RESET)):
             with pytest.raises(ConnectionResetError):
                 old.recv(1)
-            with connect(before_echo) as new, pytest.raises(ConnectionResetError):
+            with pytest.raises(ConnectionResetError), connect(before_echo) as new:
                 new.recv(1)
 
 

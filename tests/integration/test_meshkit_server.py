@@ -154,7 +154,8 @@ def test_a_call_that_comes_after_the_balancing_interval_is_not_begun(
 
             assert running_call.result() == b"let go"
             assert server.exit_status() == 0
-    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    # CANCELLED: the call and the news that the server goes were on the wire at the same time.
+    assert refused.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
     assert not (tmp_path / "begun").exists()
 
 
