@@ -55,7 +55,7 @@ def a_supervisor(state_directory: Path) -> Iterator["subprocess.Popen[str]"]:
         process.communicate()
 
 
-def eventually(claim: Callable[[], bool], *, within_s: float = 10.0) -> bool:
+def eventually(claim: Callable[[], bool], *, within_s: float = 60.0) -> bool:
     """Poll until the claim holds; False when it does not in time."""
     deadline_s = time.monotonic() + within_s
     while not claim():

@@ -205,7 +205,7 @@ def _settings(store: Path, dynamodb: str, receiver: str) -> dict[str, str]:
         "RECMESH_VERIFIER": "none",
         "RECMESH_POLL_S": "0.1",
         "RECMESH_DYNAMODB_ENDPOINT": dynamodb,
-        "RECMESH_TRENDING_REFRESH_S": "0.3",
+        "RECMESH_TRENDING_REFRESH_S": "1",
         "OTEL_EXPORTER_OTLP_ENDPOINT": receiver,
         "OTEL_METRIC_EXPORT_INTERVAL": "200",
         "OTEL_BSP_SCHEDULE_DELAY": "50",

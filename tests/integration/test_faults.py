@@ -266,8 +266,10 @@ def test_calls_fail_while_a_fault_is_in_force_and_succeed_afterwards(
 ) -> None:
     assert outcome(stub) == ROWS
 
+    # Who cannot come too late has the time of a busy machine.
+    is_late = grpc.StatusCode.DEADLINE_EXCEEDED in failures
     with before_leaf.control.injected(fault):
-        failed = outcome(stub, timeout_s=0.3)
+        failed = outcome(stub, timeout_s=0.3 if is_late else DEADLINE_S)
 
     assert failed in failures
     wait_until(lambda: outcome(stub) == ROWS)

@@ -143,7 +143,7 @@ def trends_as_offline(served: ServedWorld, user: str) -> bool:
     return column is not None and np.array_equal(np.sort(column.scores), np.sort(own.scores))
 
 
-def eventually(claim: Callable[[], bool], *, within_s: float = 20.0) -> bool:
+def eventually(claim: Callable[[], bool], *, within_s: float = 60.0) -> bool:
     deadline_s = time.monotonic() + within_s
     while not claim():
         if time.monotonic() > deadline_s:

@@ -65,7 +65,7 @@ def test_a_started_mesh_serves_and_is_in_the_run_file(tmp_path: Path) -> None:
         assert run.supervisor.pid == os.getpid()
         for process in run.processes:
             assert process.identity.is_alive()
-            health = health_of(process.address, protocol="grpc", timeout_s=5)
+            health = health_of(process.address, protocol="grpc", timeout_s=30)
             assert health == "SERVING"
 
 
@@ -187,7 +187,7 @@ def test_a_stop_signal_leaves_no_process_and_exit_status_zero(
 
         supervisor.send_signal(number)
 
-        assert supervisor.wait(timeout=10) == 0
+        assert supervisor.wait(timeout=60) == 0
         assert none_alive(identities)
         assert not (tmp_path / "run.json").exists()
 

@@ -48,7 +48,7 @@ def trace_id_of_run(timeout_s: float, **environment: str) -> str:
         check=True,
         capture_output=True,
         text=True,
-        timeout=15,  # the SDK's own shutdown takes 30 s
+        timeout=28,  # the SDK's own shutdown takes 30 s
     )
     return done.stdout.strip()
 

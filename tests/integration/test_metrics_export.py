@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.integration.meshkit_children import ROOT, free_port
+from tests.integration.meshkit_children import ROOT, free_port, wait_until
 from tests.integration.otlp_receiver import OtlpReceiver
 
 PROGRAM = """
@@ -30,7 +30,7 @@ def run(**environment: str) -> str:
         check=True,
         capture_output=True,
         text=True,
-        timeout=15,  # the SDK's own shutdown takes 30 s
+        timeout=28,  # the SDK's own shutdown takes 30 s
     )
     return done.stdout.strip()
 
@@ -56,9 +56,9 @@ def test_every_kind_of_metric_is_exported_at_the_latest_when_the_process_ends(
 
 
 def test_the_interval_is_opentelemetrys_own_setting() -> None:
-    waiting = PROGRAM.replace("telemetry.shutdown()", "import time; time.sleep(1)")
+    waiting = PROGRAM.replace("telemetry.shutdown()", "input()")
     with OtlpReceiver().serving() as receiver:
-        subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "-c", waiting],
             cwd=ROOT,
             env={
@@ -66,12 +66,14 @@ def test_the_interval_is_opentelemetrys_own_setting() -> None:
                 "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
                 "OTEL_METRIC_EXPORT_INTERVAL": "50",
             },
-            check=True,
-            capture_output=True,
-            timeout=15,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
         )
-
-    assert [point.name for point in receiver.emitted.points].count("calls") > 1
+        try:
+            wait_until(lambda: [each.name for each in receiver.emitted.points].count("calls") > 1)
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def test_without_an_endpoint_there_is_nothing_to_export() -> None:

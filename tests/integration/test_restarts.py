@@ -97,7 +97,7 @@ def test_what_dies_is_started_again_at_its_address_and_said(tmp_path: Path, name
         assert after.pid != before.pid
         assert after.identity.is_alive()
         assert watched.stage(name) == "SERVING"
-        assert health_of(before.address, protocol="grpc", timeout_s=5) == "SERVING"
+        assert health_of(before.address, protocol="grpc", timeout_s=ENOUGH_S) == "SERVING"
         assert watched.said[0].startswith(
             f"{name} (pid {before.pid}) ended: SIGKILL; restarting in 0.5 s; log: "
         )
@@ -296,7 +296,7 @@ def test_a_killed_supervisor_leaves_no_process_that_it_restarted(tmp_path: Path)
             return next(process for process in run.processes if process.name == "leaf-b")
 
         def serves_again() -> bool:
-            health = health_of(leaf_b().address, protocol="grpc", timeout_s=5)
+            health = health_of(leaf_b().address, protocol="grpc", timeout_s=ENOUGH_S)
             return leaf_b().restarts == 1 and health == "SERVING"
 
         os.kill(leaf_b().pid, signal.SIGKILL)
