@@ -11,7 +11,7 @@ from meshctl.drills.heartbeat import Stalls
 from meshctl.drills.load import READY_TIMEOUT_S, LoadPlan
 from meshctl.drills.records import Record, RecordFile, in_order
 
-_STOP_S = 15.0
+_STOP_S = 60.0
 _POLL_S = 0.05
 
 

@@ -45,7 +45,7 @@ SMALL_HARMED_S = 1.5
 RECOVERY_S = 5.0
 STEADY_S = 1.0
 """Answers must be right for so long to count as recovered."""
-RECOVERY_WAIT_S = 15.0
+RECOVERY_WAIT_S = 30.0
 NAMED_SHARE_WHEN_DELAYED = 0.9
 """Some delays are short enough for an answer to come in time."""
 
@@ -107,13 +107,15 @@ def _of_harm(
 def names_the_right_part(episodes: Sequence[Episode], records: Sequence[Record]) -> Finding:
     """Hold when every answer begun a budget after the harm says which leaf is missing."""
     least = NAMED_SHARE_WHEN_DELAYED if episodes[0].harm == "delayed 0-5 s" else 1.0
-    shares = [_named_share(episode, records) for episode in episodes]
+    meant = [_meant(episode, records) for episode in episodes]
+    shares = [_named_share(*each) for each in zip(episodes, meant, strict=True)]
     return Finding(
         "leaf-faults",
         f"{_leaves(episodes)} {episodes[0].harm}",
         f"coverage names the part within one deadline ({BUDGET_S * 1e3:.0f} ms)",
         f"in {min(shares):.1%} of the answers begun later",
         is_held=min(shares) >= least,
+        about="time" if not all(meant) else "state",  # a machine that stood still answered nobody
     )
 
 
@@ -146,15 +148,20 @@ def recovers(episodes: Sequence[Episode], records: Sequence[Record]) -> Finding:
         f"answers whole within {RECOVERY_S:.0f} s of the leaf SERVING",
         f"after at most {slowest_s:.1f} s",
         is_held=slowest_s <= RECOVERY_S,
+        about="time" if all(_is_whole_in_the_end(each, records) for each in episodes) else "state",
     )
 
 
-def _named_share(episode: Episode, records: Sequence[Record]) -> float:
-    meant = [
+def _meant(episode: Episode, records: Sequence[Record]) -> Sequence[Record]:
+    """Return the answers that cannot have the leaf in them."""
+    return [
         record
         for record in between(records, episode.harmed_s + BUDGET_S, episode.healing_s)
         if record.is_answered and record.ended_s < episode.healing_s
     ]
+
+
+def _named_share(episode: Episode, meant: Sequence[Record]) -> float:
     return sum(is_named(r, episode.leaf) for r in meant) / len(meant) if meant else 0.0
 
 
@@ -165,6 +172,12 @@ def _recovery_s(episode: Episode, records: Sequence[Record]) -> float:
     if not later:
         return float("inf")
     return max(lacking, default=episode.serving_s) - episode.serving_s
+
+
+def _is_whole_in_the_end(episode: Episode, records: Sequence[Record]) -> bool:
+    """Tell whether the leaf took part again, however late."""
+    last = between(records, episode.steady_s - STEADY_S / 2, episode.steady_s)
+    return bool(last) and not any(is_named(record, episode.leaf) for record in last)
 
 
 def _leaves(episodes: Sequence[Episode]) -> str:

@@ -25,7 +25,7 @@ from typing import TextIO
 from meshctl.drills.records import GIVEN_UP, OK, Kind, Record, SourceRecord, to_line
 from recmesh_client import AsyncRecommendationClient, Recommendation, RecommendError
 
-READY_TIMEOUT_S = 20.0
+READY_TIMEOUT_S = 60.0
 PAGE_SIZE = 20
 TIMEOUT_S = 0.2
 """What the client allows on the surface "home"."""

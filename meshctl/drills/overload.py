@@ -146,6 +146,7 @@ def only_refused_or_late(measured: Overload) -> Finding:
         f"some requests are refused ({SHED}), none fails but by being late",
         f"{shed:,} refused, failed: {dict(others) or 'none'}",
         is_held=shed > 0 and not others,
+        about="state" if others else "time",  # a stall may hide the peak, and three times of it
     )
 
 

@@ -10,7 +10,7 @@ from meshctl.faults.fault import NO_FAULT, Fault
 from meshctl.faults.order import generation_in
 from meshctl.json_file import write_json
 
-APPLY_DEADLINE_S = 5.0
+APPLY_DEADLINE_S = 30.0
 """The proxy looks every 20 ms; the rest is for a busy machine."""
 _POLL_S = 0.01
 

@@ -54,17 +54,34 @@ def test_too_few_requests_show_nothing() -> None:
     assert not no_request_failed(SUBJECT, steady(1), at_least=100).is_held
 
 
-def test_only_a_few_refusals_are_put_down_to_the_machine() -> None:
-    def about(*outcomes: str) -> str:
-        failed = [answered(n, outcome=each, items=0) for n, each in enumerate(outcomes)]
-        found = no_request_failed(SUBJECT, [*steady(10), *failed], at_least=1)
-        assert not found.is_held
-        return found.about
+def about_failed(*failed: Record) -> str:
+    """Return what the verdict on 500 good answers and some failed ones is about."""
+    found = no_request_failed(SUBJECT, [*steady(10), *failed], at_least=1)
+    assert not found.is_held
+    return found.about
 
-    assert about(SHED) == "time"
-    assert about(*[SHED] * 50) == "state"
-    assert about(SHED, "INTERNAL") == "state"
-    assert about("INTERNAL") == "state"
+
+def failures(outcome: str, number: int, **changes: Any) -> list[Record]:
+    return [answered(20 + n, outcome=outcome, items=0, **changes) for n in range(number)]
+
+
+def test_a_few_refusals_and_fewer_late_ones_are_put_down_to_the_machine() -> None:
+    assert about_failed(*failures(SHED, 50)) == "time"
+    assert about_failed(*failures(SHED, 60)) == "state"
+    assert about_failed(*failures(LATE, 5)) == "time"
+    assert about_failed(*failures(LATE, 6)) == "state"
+    assert about_failed(*failures(SHED, 1), *failures("INTERNAL", 1)) == "state"
+    assert about_failed(*failures("INTERNAL", 1)) == "state"
+    assert about_failed(*failures("OK", 1)) == "state"
+
+
+def test_what_fails_where_the_load_itself_stood_still_is_put_down_to_the_machine() -> None:
+    stalled = [replace(record, due_s=record.due_s - 1.5) for record in failures(LATE, 20)]
+    timers_late = failures(LATE, 20, latency_s=0.5)
+
+    assert about_failed(*stalled) == "time"
+    assert about_failed(*timers_late) == "time"
+    assert about_failed(*stalled, *failures("INTERNAL", 1)) == "state"
 
 
 def test_a_late_answer_is_not_held() -> None:
@@ -136,6 +153,18 @@ def test_a_leaf_must_take_part_again_within_5_s() -> None:
     assert recovers([episode()], while_ann_is_down(until_s=8.9)).is_held
     assert not recovers([episode()], while_ann_is_down(until_s=9.2)).is_held
     assert not recovers([episode()], []).is_held
+
+
+def test_only_a_leaf_that_does_not_take_part_in_the_end_is_no_matter_of_time() -> None:
+    assert recovers([episode()], while_ann_is_down(until_s=11)).about == "time"
+    assert recovers([episode()], while_ann_is_down(until_s=12)).about == "state"
+
+
+def test_only_that_nobody_was_answered_is_put_down_to_the_machine() -> None:
+    unaware = [answered(2.0), *while_ann_is_down(until_s=4)]
+
+    assert names_the_right_part([episode()], []).about == "time"
+    assert names_the_right_part([episode()], unaware).about == "state"
 
 
 def test_the_ranker_is_named_by_what_ranked() -> None:
@@ -218,6 +247,15 @@ def test_second_calls_must_be_made_but_not_many() -> None:
     assert not extra_calls_are_few(with_similar_at(0.01, calls=100), "").is_held
 
 
+def test_only_requests_that_were_refused_excuse_that_no_second_call_is_seen() -> None:
+    whole = with_similar_at(0.01, calls=100)
+    shed = Measured([*whole.records, answered(3.0, outcome=SHED, items=0)], whole.calls)
+
+    assert extra_calls_are_few(whole, "").about == "state"
+    assert extra_calls_are_few(shed, "").about == "time"
+    assert extra_calls_are_few(replace(shed, calls=LeafCalls(200, 2)), "").about == "state"
+
+
 def test_second_calls_must_end_in_an_outage() -> None:
     assert extra_calls_end(with_similar_at(0.085, calls=100, hit=100)).is_held
     assert not extra_calls_end(with_similar_at(0.085, calls=101, hit=101)).is_held
@@ -286,6 +324,13 @@ def test_all_must_be_answered_5_s_after_an_overload() -> None:
     assert not overload_recovers(overloaded(*steady(10))).is_held
 
 
+def test_a_small_overload_may_refuse_nobody_but_nobody_may_fail() -> None:
+    failed = answered(1.0, outcome="INTERNAL")
+
+    assert only_refused_or_late(overloaded(*steady(10))).about == "time"
+    assert only_refused_or_late(overloaded(*steady(10), failed)).about == "state"
+
+
 # DynamoDB
 
 BROKEN = Window(FaultKind.HANG, STARTED_S, STARTED_S + 20, cpu_s=1.0)
@@ -317,6 +362,13 @@ def test_trending_must_be_stale_and_its_age_must_grow() -> None:
     assert not goes_stale(BROKEN, []).is_held
 
 
+def test_only_few_or_late_answers_of_trending_are_put_down_to_the_machine() -> None:
+    assert goes_stale(BROKEN, []).about == "time"
+    assert goes_stale(BROKEN, with_trending("STALE", ages_a_second=1.5)).about == "time"
+    assert goes_stale(BROKEN, with_trending("OK")).about == "state"
+    assert goes_stale(BROKEN, with_trending("ERROR")).about == "state"
+
+
 def test_a_broken_dynamodb_must_not_cost_processor_time() -> None:
     before = Window(FaultKind.NONE, STARTED_S, STARTED_S + 20, cpu_s=0.9)
 
@@ -327,7 +379,15 @@ def test_a_broken_dynamodb_must_not_cost_processor_time() -> None:
 def test_trending_must_come_back() -> None:
     assert trending_recovers(BROKEN, with_trending("OK")).is_held
     assert not trending_recovers(BROKEN, with_trending("STALE")).is_held
+    assert not trending_recovers(BROKEN, with_trending("ERROR")).is_held
     assert not trending_recovers(BROKEN, []).is_held
+
+
+def test_a_last_answer_that_trending_was_late_for_does_not_hide_that_it_came_back() -> None:
+    late = answered(21.0, sources={"trending": SourceRecord("TIMEOUT", None)})
+
+    assert trending_recovers(BROKEN, [*with_trending("OK"), late]).is_held
+    assert not trending_recovers(BROKEN, [*with_trending("STALE"), late]).is_held
 
 
 # Leaks
