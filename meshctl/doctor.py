@@ -27,9 +27,9 @@ from meshctl.standard_mesh import (
     TABLE_PREFIX,
 )
 from meshkit.bundles import POINTER, BundleError, open_store
+from meshkit.dynamodb import DEFAULT_TABLE_PREFIX
 from services.candidates.adapters.dynamodb_client import dynamodb_client, translated_errors
 from services.candidates.adapters.trending_tables import TrendingTables
-from services.candidates.config import DEFAULT_TABLE_PREFIX
 from services.candidates.domain.trending import TrendingStoreError
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import typer
 from rich.console import Console
 
 from meshctl.standard_mesh import DYNAMODB_ENDPOINT, TABLE_PREFIX
+from meshkit.dynamodb import DEFAULT_TABLE_PREFIX
 from services.candidates.adapters.dynamodb_client import bulk_client
 from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
-from services.candidates.config import DEFAULT_TABLE_PREFIX
 from services.candidates.domain.trending import TrendingStoreError
 
 app = typer.Typer(no_args_is_help=True, help="Tables in DynamoDB.")

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from meshkit.bundles import open_store, readable
+from meshkit.dynamodb import DEFAULT_TABLE_PREFIX
 from pipeline.trending_counts import bucket_counts
 from pipeline.trending_load import fill_store
 from services.candidates.adapters.dynamodb_client import bulk_client
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
 from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
-from services.candidates.config import DEFAULT_TABLE_PREFIX
 from signals.bundle import GenreNames, ItemTexts, TrendCounts
 from signals.bundle_facts import BundleFacts
 

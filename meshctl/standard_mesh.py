@@ -13,8 +13,8 @@ from meshctl.mesh_member import MeshError
 from meshctl.ports import port_fault
 from meshctl.run_file import GATEWAY, STATE_DIRECTORY
 from meshctl.traces.places import remove_old_traces, trace_settings
+from meshkit.dynamodb import DEFAULT_TABLE_PREFIX
 from meshkit.shelf import DEFAULT_HOLD_S
-from services.candidates.config import DEFAULT_TABLE_PREFIX
 
 Clock = Literal["bundle", "wall"]
 

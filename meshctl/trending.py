@@ -8,12 +8,12 @@ import typer
 from rich.console import Console
 
 from meshctl.dynamodb import Endpoint, Prefix
+from meshkit.dynamodb import DEFAULT_TABLE_PREFIX
 from pipeline.event_log import LogError
 from pipeline.log_directory import LogDirectoryError, read_log_summary
 from pipeline.trending_load import EmptyWindowError, TrendingLoad, load_trending
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
 from services.candidates.adapters.trending_tables import TrendingTables
-from services.candidates.config import DEFAULT_TABLE_PREFIX
 from services.candidates.domain.trending import RollUpOutcome, TrendingStoreError
 
 app = typer.Typer(no_args_is_help=True, help="Trending counts.")

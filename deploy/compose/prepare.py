@@ -18,9 +18,9 @@ from meshctl.demo import WORLD
 from meshctl.prepare import prepare_dynamodb
 from meshctl.train import DEFAULT_SEED, train_with_progress
 from meshkit.bundles import BundleError, open_store
+from meshkit.dynamodb import DEFAULT_TABLE_PREFIX
 from services.candidates.adapters.dynamodb_client import BULK_READ_TIMEOUT_S, dynamodb_client
 from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
-from services.candidates.config import DEFAULT_TABLE_PREFIX
 from services.candidates.domain.trending import TrendingStoreError
 
 LOG = Path("/tmp/log")  # noqa: S108  the container's own, gone with it

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Literal
 
 from meshkit.config import setting
+from meshkit.dynamodb import (
+    DEFAULT_CONNECT_TIMEOUT_S,
+    DEFAULT_READ_TIMEOUT_S,
+    DEFAULT_TABLE_PREFIX,
+)
 from meshkit.held_server import BundleSettings
 from meshkit.server import ServerSettings
 from services.candidates.domain.trending_candidates import MAX_AGE_S
 
-DEFAULT_TABLE_PREFIX = "recmesh"
 DEFAULT_REFRESH_S = 30.0  # trending buckets are six hours long
-DEFAULT_CONNECT_TIMEOUT_S = 0.2
-"""boto3's default is 60 s; DynamoDB in the same region connects in a few ms."""
-DEFAULT_READ_TIMEOUT_S = 0.3
-"""A query of one segment answers in about 10 ms; boto3's default is 60 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

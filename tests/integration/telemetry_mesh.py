@@ -23,12 +23,12 @@ from meshctl.embedded_dynamodb import EmbeddedDynamodb
 from meshkit.bundles import Bundle
 from meshkit.bundles.manifest import MANIFEST
 from meshkit.bundles.store import POINTER
+from meshkit.dynamodb import DEFAULT_TABLE_PREFIX
 from pipeline.trending_counts import bucket_counts
 from pipeline.trending_load import fill_store
 from services.candidates.adapters.dynamodb_client import BULK_READ_TIMEOUT_S, dynamodb_client
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
 from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
-from services.candidates.config import DEFAULT_TABLE_PREFIX
 from services.candidates.domain.trending import GLOBAL, buckets_in_window
 from tests.broken_bundles import publish_without_forest
 from tests.integration.meshkit_children import Child, wait_until

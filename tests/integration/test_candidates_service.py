@@ -22,12 +22,12 @@ from recmesh.common.v1 import common_pb2
 
 from meshctl.embedded_dynamodb import EmbeddedDynamodb
 from meshkit.bundles import Bundle, open_store
+from meshkit.dynamodb import DEFAULT_TABLE_PREFIX
 from pipeline.trending_counts import bucket_counts
 from pipeline.trending_load import fill_store
 from services.candidates.adapters.dynamodb_client import BULK_READ_TIMEOUT_S, dynamodb_client
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
 from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
-from services.candidates.config import DEFAULT_TABLE_PREFIX
 from services.candidates.wiring import SERVICE
 from signals.bloom import build_filter
 from signals.bundle import ItemKeys

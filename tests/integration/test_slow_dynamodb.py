@@ -10,11 +10,12 @@ from meshctl.embedded_dynamodb import EmbeddedDynamodb
 from meshctl.prepare import prepare_dynamodb
 from meshkit.bundles import Bundle
 from meshkit.config import read_environment
+from meshkit.dynamodb import DEFAULT_TABLE_PREFIX
 from meshkit.errors import DependencyUnavailable
 from services.candidates.adapters.dynamodb_client import BULK_READ_TIMEOUT_S
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
 from services.candidates.adapters.trending_tables import TrendingTables
-from services.candidates.config import DEFAULT_TABLE_PREFIX, CandidatesConfig
+from services.candidates.config import CandidatesConfig
 from services.candidates.domain.trending import GLOBAL
 from services.candidates.domain.values import CandidateSource, Query
 from services.candidates.wiring import SOURCES

@@ -9,11 +9,7 @@ import pytest
 from meshctl.child_process import ProcessSpec
 from meshctl.mesh_member import MeshError
 from meshctl.standard_mesh import MeshSettings, parse_workers, standard_mesh, standard_specs
-from services.candidates.config import (
-    DEFAULT_CONNECT_TIMEOUT_S,
-    DEFAULT_READ_TIMEOUT_S,
-    DEFAULT_TABLE_PREFIX,
-)
+from meshkit.dynamodb import DEFAULT_CONNECT_TIMEOUT_S, DEFAULT_READ_TIMEOUT_S, DEFAULT_TABLE_PREFIX
 
 
 def settings(*, port: int = 0, dynamodb_endpoint: str | None = None) -> MeshSettings:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from meshkit.dynamodb import DEFAULT_CONNECT_TIMEOUT_S, DEFAULT_READ_TIMEOUT_S
 from services.candidates.adapters.dynamodb_client import (
     bulk_client,
     dynamodb_client,
@@ -37,7 +38,6 @@ from services.candidates.adapters.trending_rows import (
     top_row,
 )
 from services.candidates.adapters.trending_tables import TTL_ATTRIBUTE, TrendingTables
-from services.candidates.config import DEFAULT_CONNECT_TIMEOUT_S, DEFAULT_READ_TIMEOUT_S
 from services.candidates.domain.trending import (
     BucketCounts,
     BucketTop,
