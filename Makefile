@@ -30,9 +30,20 @@ $(VENV)/.installed: requirements/all.lock pyproject.toml recmesh_client/pyprojec
 demo: setup ## Train on a synthetic music world, serve it, ask it, stop it.
 	@$(BIN)/meshctl demo
 
-test: setup ## Run the tests.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not load"
-	@$(BIN)/python -m pytest -m load
+# What failed is tried once more by itself, and said: only what fails twice fails the target.
+# A run that ended for another reason than tests that failed (status 1) fails it at once, and so
+# does a second run that finds nothing to run.
+define tests_twice
+	@$(BIN)/python -m pytest -o timeout=240 --cache-clear $(1) || { \
+		test $$? -eq 1 || exit 1; \
+		echo "--- Tests failed, see above. Each is now run once more, with nothing beside it. ---"; \
+		$(BIN)/python -m pytest -o timeout=240 --last-failed --last-failed-no-failures=none $(2); \
+		echo "--- All that failed before passed alone. Look into why: see the first run above. ---"; }
+endef
+
+test: setup ## Run the tests; those that fail beside others once more, by themselves.
+	$(call tests_twice,-n 2 --dist loadfile -m "not load" $(TESTS),-m "not load" $(TESTS))
+	$(call tests_twice,-m load $(TESTS),-m load $(TESTS))
 
 drill: setup ## Break a mesh on purpose, and bundles under load, full size (about 30 minutes).
 	@$(BIN)/meshctl drill
