@@ -59,7 +59,7 @@ def _die_and_leave_a_child() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=kill_self).start()
-    on_probation("tests.probation_child", ["tell pid and sleep", str(file)], time_limit_s=2)
+    on_probation("tests.probation_child", ["tell pid and sleep", str(file)], time_limit_s=6)
 
 
 def _tell_pid_and_sleep() -> None:

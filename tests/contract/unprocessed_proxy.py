@@ -111,7 +111,7 @@ def _handler_of(proxy: UnprocessedProxy) -> type[BaseHTTPRequestHandler]:
             return 200, json.dumps(answer).encode()
 
         def _pass_on(self, body: bytes) -> tuple[int, bytes]:
-            connection = HTTPConnection(proxy.target, timeout=10)
+            connection = HTTPConnection(proxy.target, timeout=60)
             kept = ("X-Amz-Target", "Content-Type", "Authorization", "X-Amz-Date")
             headers = {name: self.headers[name] for name in kept}
             connection.request("POST", "/", body, headers)

@@ -20,7 +20,7 @@ from meshkit.telemetry.span_losses import batching
 from tests.unit.metric_reading import ReadableMeter, Reading
 
 METHOD = "echo.v1.EchoService/Echo"
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 def totals(reading: Reading, name: str) -> list[tuple[dict[str, Any], int]]:

@@ -49,11 +49,14 @@ def test_a_real_segmentation_fault_is_a_verdict() -> None:
 
 @pytest.mark.parametrize("how", ["sleep", "spin", "ignore signals"])
 def test_a_child_that_does_not_end_is_ended(how: str) -> None:
-    found = verdict(how, time_limit_s=1.5)
+    for limit_s in (1.5, 6.0, 24.0):  # on a slow machine it may take the first just to begin
+        found = verdict(how, time_limit_s=limit_s)
+        if "last: " in found.reason:
+            break
 
     assert not found.is_sound
     assert found.reason in {
-        "no end in 1.5 s; last: checking annoy.index",
+        f"no end in {limit_s:g} s; last: checking annoy.index",
         "crashed with SIGXCPU; last: checking annoy.index",
     }
 
@@ -100,7 +103,7 @@ def test_a_child_whose_parent_dies_ends_by_itself(tmp_path_factory: pytest.TempP
     assert not verdict("die and leave a child", str(file)).is_sound
 
     orphan = int(file.read_text())
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while _is_running(orphan):
         assert time.monotonic() < deadline, "the orphan goes on"
         time.sleep(0.05)

@@ -30,7 +30,7 @@ from tests.contract.in_memory_trending_store import InMemoryTrendingStore, Trend
 NOW_S = 1_700_000_000.0
 BUCKET = bucket_of(NOW_S)
 ROCK = Segment(None, "Rock")
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 FOREVER_S = 1e6
 
 

@@ -23,7 +23,7 @@ from tests.contract.in_memory_trending_store import InMemoryTrendingStore, Trend
 
 NOW_S = 1_700_000_000.0
 ROCK = Segment(None, "Rock")
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 class Exported(SpanProcessor):
