@@ -5,6 +5,9 @@ Bit positions of a key are (h1 + i * h2) mod bits for i = 0..7, with h1 the key 
 key's upper half made odd after a multiplicative mix (double hashing: Kirsch and Mitzenmacher,
 "Less hashing, same performance", 2008). An empty filter holds nothing.
 
+Since the number of bits is a power of two, a position in a filter of half the length is the same
+without its highest bit: a filter can be doubled by repeating it (`with_room`).
+
 The gateway builds a filter for every request, so that is compiled by numba at the first call and
 kept in its cache (`NUMBA_CACHE_DIR`). It takes microseconds: not worth letting go of the GIL,
 which a busy thread would then have to be asked for.
@@ -38,10 +41,43 @@ _MOST_KEYS = MAX_BYTES * 8 // BITS_PER_KEY
 _ONE, _BYTE, _BIT, _HALF = np.uint64(1), np.uint64(3), np.uint64(7), np.uint64(32)
 
 
-def build_filter(keys: NDArray[np.uint64]) -> bytes:
-    """Return the filter that holds `keys` (uint64 [n], newest first; duplicates are harmless)."""
-    built: NDArray[np.uint8] = _filled(_distinct(for_kernel(keys)))
-    return built.tobytes()
+def build_filter(keys: NDArray[np.uint64], *, room: int = 1) -> bytes:
+    """Return the filter that holds `keys` (uint64 [n], newest first; duplicates are harmless).
+
+    It is long enough for `room` times as many keys at the full rate, `MAX_BYTES` at most.
+    """
+    distinct = _distinct(for_kernel(keys))
+    if not len(distinct):
+        return b""
+    packed = np.zeros(_bytes_for(len(distinct) * room), dtype=np.uint8)
+    _add(packed, distinct)
+    return packed.tobytes()
+
+
+def extended(filter_bytes: bytes, keys: NDArray[np.uint64]) -> bytes:
+    """Return a filter of the same length that holds `keys` (uint64 [n]) too.
+
+    It holds back more unseen keys the fuller it gets: `with_room` first where they are many. An
+    empty filter becomes one of `keys`. Raises ValueError when `check_filter` does.
+    """
+    check_filter(filter_bytes)
+    if not filter_bytes:
+        return build_filter(keys)
+    packed = np.frombuffer(filter_bytes, dtype=np.uint8).copy()
+    _add(packed, for_kernel(keys))
+    return packed.tobytes()
+
+
+def with_room(filter_bytes: bytes, n_keys: int) -> bytes:
+    """Return the filter doubled until it is long enough for `n_keys`, or has `MAX_BYTES`.
+
+    Doubling repeats the bits, which places every key where the longer filter looks for it. What it
+    held before is held back falsely as often as before; only keys that follow have more room.
+    """
+    check_filter(filter_bytes)
+    if not filter_bytes:
+        return filter_bytes
+    return filter_bytes * max(1, _bytes_for(n_keys) // len(filter_bytes))
 
 
 def contains(filter_bytes: bytes, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -67,6 +103,14 @@ def check_filter(filter_bytes: bytes) -> None:
         raise ValueError(
             f"has {size} bytes; a filter has a power of two of them, {MIN_BYTES} at least"
         )
+
+
+def _bytes_for(n_keys: int) -> int:
+    """Return the length of a filter of `n_keys` distinct keys."""
+    n_bytes = MIN_BYTES
+    while n_bytes * 8 < n_keys * BITS_PER_KEY and n_bytes < MAX_BYTES:
+        n_bytes *= 2
+    return n_bytes
 
 
 def _positions(keys: NDArray[np.uint64], n_bits: int) -> NDArray[np.uint64]:
@@ -100,15 +144,9 @@ def _distinct(keys: Any) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
-def _filled(keys: Any) -> Any:
-    """Return the bytes of the filter that holds `keys`, each once."""
-    if len(keys) == 0:
-        return np.empty(0, np.uint8)
-    n_bytes = MIN_BYTES
-    while n_bytes * 8 < len(keys) * BITS_PER_KEY:
-        n_bytes *= 2
-    last = np.uint64(n_bytes * 8 - 1)
-    packed = np.zeros(n_bytes, np.uint8)
+def _add(packed: Any, keys: Any) -> None:
+    """Set the bits of `keys` in the filter `packed`, uint8 [a power of two]."""
+    last = np.uint64(len(packed) * 8 - 1)
     for key in keys:
         step = ((key * _MIX) >> _HALF) | _ONE
         position = key
@@ -116,4 +154,3 @@ def _filled(keys: Any) -> Any:
             bit = position & last
             packed[bit >> _BYTE] |= np.uint8(_ONE << (bit & _BIT))
             position += step
-    return packed

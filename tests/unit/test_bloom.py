@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from signals.bloom import BITS_PER_KEY, MAX_BYTES, MIN_BYTES, build_filter, check_filter, contains
+from signals.bloom import (
+    BITS_PER_KEY,
+    MAX_BYTES,
+    MIN_BYTES,
+    build_filter,
+    check_filter,
+    contains,
+    extended,
+    with_room,
+)
 
 MOST_KEYS = MAX_BYTES * 8 // BITS_PER_KEY
 KEYS = st.integers(0, 2**64 - 1)
@@ -105,6 +114,51 @@ def test_a_filter_that_is_too_long_is_refused(size: int) -> None:
 @pytest.mark.parametrize("size", [0, MIN_BYTES, 2 * MIN_BYTES, MAX_BYTES])
 def test_a_filter_of_a_possible_size_is_taken(size: int) -> None:
     check_filter(bytes(size))
+
+
+@COMPILING
+@given(st.lists(KEYS, max_size=200), st.lists(KEYS, max_size=200))
+def test_an_extended_filter_holds_what_it_held_and_what_was_added(
+    held: list[int], added: list[int]
+) -> None:
+    before = build_filter(keys_of(held))
+
+    after = extended(before, keys_of(added))
+
+    check_filter(after)
+    assert contains(after, keys_of([*held, *added])).all()
+    assert len(after) == len(before) or not held
+
+
+@COMPILING
+@given(st.lists(KEYS, max_size=200), st.integers(0, 2 * MOST_KEYS))
+def test_a_doubled_filter_holds_what_it_held(held: list[int], n_keys: int) -> None:
+    before = build_filter(keys_of(held))
+
+    after = with_room(before, n_keys)
+
+    check_filter(after)
+    assert contains(after, keys_of(held)).all()
+    assert len(after) >= len(before)
+    assert not held or len(after) * 8 >= min(n_keys, MOST_KEYS) * BITS_PER_KEY
+
+
+def test_extending_changes_no_other_filter() -> None:
+    filter_bytes = build_filter(random_keys(10, seed=8))
+    before = bytes(filter_bytes)
+
+    extended(filter_bytes, random_keys(10, seed=9))
+
+    assert filter_bytes == before
+
+
+@pytest.mark.parametrize("count", [1, 50, 64, 65, 500, 5_000, 16_384])
+def test_a_filter_with_room_takes_the_seeds_of_a_request_at_its_rate(count: int) -> None:
+    had, seeds, unseen = (random_keys(n, seed=n) for n in (count, 50, 100_000))
+
+    filter_bytes = extended(build_filter(had, room=2), seeds)
+
+    assert contains(filter_bytes, unseen).mean() < 1e-3
 
 
 def test_the_layout_never_changes() -> None:
