@@ -8,6 +8,7 @@ from rich.text import Text
 
 from recmesh_client import (
     Coverage,
+    HistoryCoverage,
     RankedBy,
     Recommendation,
     RecommendedItem,
@@ -73,6 +74,8 @@ def _sources(coverage: Coverage) -> Table:
     table.add_column("latency", justify="right", no_wrap=True)
     table.add_column("candidates", justify="right")
     table.add_column("data age", justify="right", no_wrap=True)
+    if coverage.history.status is not SourceStatus.UNSPECIFIED:
+        table.add_row(*_history(coverage.history))
     for source in coverage.sources:
         table.add_row(
             Text(source.source),
@@ -82,6 +85,11 @@ def _sources(coverage: Coverage) -> Table:
             _data_age(source),
         )
     return table
+
+
+def _history(history: HistoryCoverage) -> tuple[str | Text, ...]:
+    status = Text(history.status.name, style=_STATUS_STYLES.get(history.status, "red"))
+    return "(history)", status, _milliseconds(history.latency_s), "", ""
 
 
 def _summary(recommendation: Recommendation) -> list[Text]:

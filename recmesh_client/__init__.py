@@ -13,6 +13,7 @@ from recmesh_client.errors import (
 )
 from recmesh_client.results import (
     Coverage,
+    HistoryCoverage,
     Provenance,
     RankedBy,
     Recommendation,
@@ -27,6 +28,7 @@ __all__ = [
     "Coverage",
     "DeadlineExceeded",
     "FieldViolation",
+    "HistoryCoverage",
     "InvalidRequest",
     "Overloaded",
     "Provenance",

@@ -106,6 +106,18 @@ class SourceCoverage:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryCoverage:
+    """The stored history's part in an answer.
+
+    Other than OK, the answer stands on the request's seed items alone. `latency_s` is None when
+    nothing had to be asked. UNSPECIFIED: a gateway too old to say.
+    """
+
+    status: SourceStatus = SourceStatus.UNSPECIFIED
+    latency_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Coverage:
     """What took part in an answer.
 
@@ -124,6 +136,7 @@ class Coverage:
     ignored_item_ids: int
     tier: Tier = Tier.UNSPECIFIED
     quality: float | None = None
+    history: HistoryCoverage = HistoryCoverage()
 
 
 @dataclass(frozen=True, slots=True)

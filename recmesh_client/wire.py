@@ -21,6 +21,7 @@ from recmesh_client.errors import (
 )
 from recmesh_client.results import (
     Coverage,
+    HistoryCoverage,
     Provenance,
     RankedBy,
     Recommendation,
@@ -89,6 +90,10 @@ def _coverage_from(coverage: gateway_pb2.Coverage) -> Coverage:
         ignored_item_ids=coverage.ignored_item_ids,
         tier=Tier(coverage.tier),
         quality=coverage.quality or None,
+        history=HistoryCoverage(
+            SourceStatus(coverage.history.status),
+            _seconds(coverage.history.latency, coverage.history.HasField("latency")),
+        ),
     )
 
 

@@ -37,3 +37,7 @@ SEGMENT = "recmesh.trending.segment"
 SEGMENTS = "recmesh.trending.segments"
 IS_FULL = "recmesh.trending.is_full"
 """Every wanted segment was read, not only new ones."""
+
+HISTORY_STATUS = "recmesh.history.status"
+HISTORY_LOOKUP = "recmesh.history.lookup"
+"""Where a history came from: the cache, another request's read, a read of its own."""

@@ -151,6 +151,7 @@ def note_answer(answer: Answer) -> None:
             attributes.BUNDLE_VERSION: answer.bundle_version,
             attributes.TIER: answer.tier.name,
             attributes.RANKED_BY: answer.ranked_by.name,
+            attributes.HISTORY_STATUS: answer.history.status.name,
             attributes.DEGRADED: answer.is_degraded,
             attributes.QUALITY: answer.quality,
             attributes.ITEMS: len(answer.slate.rows),
@@ -210,6 +211,8 @@ def _set_coverage(coverage: gateway_pb2.Coverage, answer: Answer) -> None:
     coverage.filled_from_popularity = answer.slate.filled
     coverage.ignored_item_ids = answer.subject.ignored_item_ids
     _set_duration(coverage.ranker_latency, answer.ranker.latency_s)
+    coverage.history.status = _STATUSES[answer.history.status]
+    _set_duration(coverage.history.latency, answer.history.latency_s)
     for source in answer.sources:
         written = coverage.sources.add(
             source=source.source,

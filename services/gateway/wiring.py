@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -19,7 +19,9 @@ from meshkit.bundles import Bundle, readable
 from meshkit.call_log import CallLog
 from meshkit.channels import open_channel
 from meshkit.clock import Clock, FixedClock, WallClock
+from meshkit.config import PREFIX, ConfigError
 from meshkit.deadlines import Budget
+from meshkit.dynamodb import DynamodbMisconfiguredError
 from meshkit.held_server import keeper_of, require_servable
 from meshkit.logs import setup_logs
 from meshkit.server import serve_aio
@@ -30,25 +32,32 @@ from services.gateway.adapters import grpc_ranker_client, grpc_source_client
 from services.gateway.adapters.answer_metrics import AnswerMetrics
 from services.gateway.adapters.bundle_history_store import BundleHistoryStore
 from services.gateway.adapters.control_file_switches import ControlFileSwitches
+from services.gateway.adapters.dynamodb_history_reader import DynamodbHistoryReader
+from services.gateway.adapters.dynamodb_history_store import DynamodbHistoryStore
 from services.gateway.adapters.grpc_ranker_client import GrpcRankerClient
 from services.gateway.adapters.grpc_source_client import GrpcSourceClient
+from services.gateway.adapters.history_cache import HistoryCache
+from services.gateway.adapters.history_metrics import HistoryMetrics
+from services.gateway.adapters.history_reads import HistoryReads, ReadLimits
+from services.gateway.adapters.history_table import HistoryTable
 from services.gateway.adapters.leaf_call import retry_codes
 from services.gateway.adapters.leaf_metrics import LeafMetrics
 from services.gateway.adapters.leaf_versions import LeafVersions
 from services.gateway.adapters.messages import HistoryWriter
 from services.gateway.adapters.recording_trail import RecordingTrail
 from services.gateway.adapters.rollout import Rollout
-from services.gateway.config import GatewayConfig
+from services.gateway.config import GatewayConfig, HistorySettings
 from services.gateway.domain.failures import call_policy
 from services.gateway.domain.filters import ItemRules, filter_candidates
 from services.gateway.domain.hedging import Hedging
-from services.gateway.domain.history import Plays, compose_history
+from services.gateway.domain.history import HistoryStore, Plays, compose_history
 from services.gateway.domain.merge import merge
 from services.gateway.domain.pins import Edition, Pins
 from services.gateway.domain.recommend import RANKER, Limits, Recommender, ServedBundle
 from services.gateway.domain.values import Ask, SourceAnswer, SourceStatus, Subject
 from services.gateway.servicer import RecommendationServicer
 from services.status import describe
+from signals.bloom import MIN_BYTES
 from signals.bundle import ItemKeys, ItemTexts, ItemTraits, MarketRights, Popularity
 from signals.bundle_facts import BundleFacts
 
@@ -102,6 +111,7 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
         self._answer_metrics = AnswerMetrics(metrics.meter(), sources)
         self._leaf_metrics = LeafMetrics(metrics.meter(), [*sources, RANKER], LEAF_METHODS)
         watch_admission(metrics.meter(), self.admission)
+        self._reads = _history_reads(config.history)
         self._channels: dict[str, AsyncExitStack] = {}
         self._hedging: dict[str, Hedging] = {}
         self._closing = AsyncExitStack()
@@ -148,12 +158,16 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
         while self._keeper.waiting():
             require_servable(self._config.stock, self._shelf)
             await asyncio.sleep(WAIT_S)
+        if self._reads is not None:
+            await self._reads.warm(WARM_LIMIT_S)
         await self._rollout.start()
         self._run(self._rollout.follow(self._config.stock.shelf.poll_s))
 
     async def close(self) -> None:
-        """Close the channels and stop watching."""
+        """Close the channels, stop watching and reading."""
         await self._closing.aclose()
+        if self._reads is not None:
+            self._reads.close()
         for channels in self._channels.values():
             await channels.aclose()
 
@@ -183,7 +197,7 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
         histories = HistoryWriter()
         return Recommender(
             bundle=opened.served,
-            history=opened.history,
+            history=self._history_of(opened),
             sources={
                 source.name: GrpcSourceClient(
                     source.name,
@@ -212,6 +226,13 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
             trail=RecordingTrail(),
         )
 
+    def _history_of(self, opened: OpenedBundle) -> HistoryStore:
+        if self._reads is None:
+            return opened.history
+        return DynamodbHistoryStore(
+            self._reads, opened.served.rules.keys, self._config.history.history_timeout_s
+        )
+
     def _open_channel(
         self, leaf: str, addresses: tuple[str, ...], version: str
     ) -> grpc.aio.Channel:
@@ -228,6 +249,29 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
         if not (self._config.hedging and call_policy(leaf).hedges and has_choice):
             return None
         return self._hedging.setdefault(leaf, Hedging())
+
+
+def _history_reads(settings: HistorySettings) -> HistoryReads | None:
+    """Return what reads histories of DynamoDB; None: the bundle's will do. Raises ConfigError."""
+    if settings.history == "bundle":
+        return None
+    try:
+        reader = DynamodbHistoryReader.connect(
+            settings.dynamodb_endpoint,
+            HistoryTable(settings.table_prefix),
+            connect_timeout_s=settings.history_connect_timeout_s,
+            read_timeout_s=settings.history_read_timeout_s,
+            connections=settings.history_threads,
+        )
+    except DynamodbMisconfiguredError as exc:
+        variable = f"{PREFIX}DYNAMODB_ENDPOINT"
+        raise ConfigError(f"{variable}={settings.dynamodb_endpoint or ''!r}: {exc}") from exc
+    return HistoryReads(
+        reader.read,
+        HistoryCache(settings.history_cache_users, settings.history_cache_s),
+        ReadLimits(settings.history_threads, settings.history_waiting),
+        HistoryMetrics(metrics.meter()),
+    )
 
 
 def _open(bundle: Bundle) -> OpenedBundle:
@@ -255,5 +299,7 @@ def _compile(rules: ItemRules) -> None:
     rows = np.arange(min(len(rules.keys.keys), 2), dtype=np.uint32)
     merged = merge([SourceAnswer("none", SourceStatus.OK, rows, np.ones(len(rows), np.float32))])
     plays = Plays(rows, np.zeros(len(rows), dtype=np.int64))
-    history = compose_history(plays, rows, rules.keys.keys, now_s=0.0)
+    compose_history(plays, rows, rules.keys.keys, now_s=0.0)
+    stored = replace(plays, seen_filter=bytes(MIN_BYTES))
+    history = compose_history(stored, rows, rules.keys.keys, now_s=0.0)
     filter_candidates(merged, Subject(history, rows, market="", ignored_item_ids=0), rules)

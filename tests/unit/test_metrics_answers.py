@@ -13,7 +13,10 @@ from services.gateway.adapters.leaf_metrics import LeafMetrics
 from services.gateway.domain.failures import Failure
 from services.gateway.domain.recommend import failed_answer
 from services.gateway.domain.values import (
+    HISTORY_STATUSES,
+    NOT_WAITED_FOR,
     Answer,
+    HistoryReading,
     RankerAnswer,
     Removed,
     Slate,
@@ -102,6 +105,11 @@ def test_exactly_the_degraded_answers_have_a_reason() -> None:
         answer_with(is_short=True),
         answer_with(ranker=RankerAnswer(None, failed=True)),
         *(
+            answer_with(history=HistoryReading(status, latency_s=0.02))
+            for status in HISTORY_STATUSES
+            if status is not SourceStatus.OK
+        ),
+        *(
             answer_with(replace(answer_of("ann", [1]), status=status))
             for status in SourceStatus
             if status is not SourceStatus.OK
@@ -111,6 +119,16 @@ def test_exactly_the_degraded_answers_have_a_reason() -> None:
     assert counted([whole], "recmesh.answers.degraded") == []
     assert len(counted(others, "recmesh.answers.degraded")) == len(REASONS)
     assert all(answer.is_degraded for answer in others)
+
+
+@pytest.mark.parametrize("status", HISTORY_STATUSES, ids=lambda status: status.name)
+def test_a_history_that_was_asked_for_is_counted_by_what_came_of_it(status: SourceStatus) -> None:
+    answers = [answer_with(history=HistoryReading(status, 0.001)), answer_with()]
+
+    found = counted(answers, "recmesh.history.answers")
+
+    assert answers[1].history is NOT_WAITED_FOR
+    assert found == [({"recmesh.history.status": status.name}, 1)]
 
 
 def test_an_answer_without_items_is_counted() -> None:

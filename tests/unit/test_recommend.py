@@ -80,7 +80,8 @@ class FakeHistory:
 
     known: Plays
 
-    async def plays(self, user_id: str) -> Plays:
+    async def plays(self, user_id: str, *, timeout_s: float) -> Plays:
+        del timeout_s
         return self.known if user_id == LISTENER else NO_PLAYS
 
 
@@ -94,7 +95,7 @@ class FakeSwitches:
 
 @dataclass(slots=True)
 class FakeBudget:
-    """Says each of `left_s` once, and then its last for ever."""
+    """Says each of `left_s` once, to history, sources and ranker, and then its last for ever."""
 
     left_s: list[float]
 
@@ -328,7 +329,7 @@ def test_an_expired_budget_asks_nobody_and_still_answers_from_popularity() -> No
 def test_a_budget_that_sources_used_up_leaves_merge_order_and_a_failed_ranker() -> None:
     world = World(GOOD)
 
-    answer = world.answer(ask_for(page_size=3), BUDGET_S, 0.0)
+    answer = world.answer(ask_for(page_size=3), BUDGET_S, BUDGET_S, 0.0)
 
     assert world.ranker.asked == []
     assert answer.slate.rows.tolist() == [12, 10, 14]
@@ -344,7 +345,7 @@ def test_every_call_gets_a_timeout_between_0_and_what_is_left(
     world = World(GOOD)
     ranker_left_s = budget_s * left_for_ranker
 
-    world.answer(ask_for(), budget_s, ranker_left_s)
+    world.answer(ask_for(), budget_s, budget_s, ranker_left_s)
 
     for source in world.sources.values():
         assert all(0 < timeout_s < min(budget_s, 1.001) for _, _, timeout_s in source.asked)

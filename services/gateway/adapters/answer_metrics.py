@@ -1,11 +1,12 @@
 """What the gateway counts of its answers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from meshkit.telemetry.instruments import ITEMS, one_of
 from meshkit.telemetry.metrics import Meter
+from services import attributes
 from services.gateway.domain.filters import FILTERS
-from services.gateway.domain.values import Answer, RankedBy, SourceStatus
+from services.gateway.domain.values import HISTORY_STATUSES, Answer, RankedBy, SourceStatus
 from signals.tiers import Tier
 
 QUALITIES = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0.99, 1.0)
@@ -18,7 +19,12 @@ SOURCE_REASONS = {
     for status in SourceStatus
     if status is not SourceStatus.OK
 }
-REASONS = (*SOURCE_REASONS.values(), RANKER_FAILED, PAGE_SHORT)
+HISTORY_REASONS: Mapping[SourceStatus, str] = {
+    status: f"history_{status.name.lower()}"
+    for status in HISTORY_STATUSES
+    if status is not SourceStatus.OK
+}
+REASONS = (*HISTORY_REASONS.values(), *SOURCE_REASONS.values(), RANKER_FAILED, PAGE_SHORT)
 """Why an answer is degraded."""
 
 
@@ -52,6 +58,12 @@ class AnswerMetrics:
             "Share of the configured candidate counts that was asked for",
             bounds=QUALITIES,
         )
+        self._histories = meter.counter(
+            "recmesh.history.answers",
+            "{answer}",
+            "What came of reading a user's history",
+            (one_of(attributes.HISTORY_STATUS, [each.name for each in HISTORY_STATUSES]),),
+        )
         self._of_sources = meter.counter(
             "recmesh.source.answers", "{answer}", "What came of asking a source", (source, status)
         )
@@ -79,6 +91,8 @@ class AnswerMetrics:
         if not len(answer.slate.rows):
             self._empty.add(1)
         self._quality.record(answer.quality)
+        if answer.history.latency_s is not None:
+            self._histories.add(1, answer.history.status.name)
         for source in answer.sources:
             self._of_sources.add(1, source.source, source.status.name)
             if source.has_answered:
@@ -90,6 +104,8 @@ class AnswerMetrics:
 
 def degraded_reasons(answer: Answer) -> Iterator[str]:
     """Yield each reason once; none says that the answer is not degraded."""
+    if not answer.has_history:
+        yield HISTORY_REASONS[answer.history.status]
     statuses = {source.status for source in answer.sources}
     yield from (reason for status, reason in SOURCE_REASONS.items() if status in statuses)
     if answer.ranker.failed:

@@ -1,4 +1,4 @@
-"""The failure policy: what becomes of an answer when a call to a leaf goes wrong.
+"""The failure policy: what becomes of an answer when a call to a leaf, or its history, goes wrong.
 
 Every rule fails open: a request is answered without the part. What fails closed is decided before
 any leaf is asked (a bad field, a full gateway, nothing to serve yet) and is no business of leaves.
@@ -13,7 +13,7 @@ from services.gateway.domain.values import SourceStatus
 
 
 class Failure(Enum):
-    """What went wrong with one call."""
+    """What went wrong with one call, or with reading a history."""
 
     NO_TIME = auto()
     """The caller left no time to make it."""
@@ -84,15 +84,20 @@ class CallPolicy:
     """Whether slow calls are made a second time."""
 
 
+HISTORY = "history"
+
 SOURCE_CALLS = CallPolicy(timeout_s=1.0)
 """Of every source without a line of its own in `CALLS`."""
 
 CALLS: Mapping[str, CallPolicy] = {
     # A batch of 2,000 candidates on a busy core still ends in time.
     "ranker": CallPolicy(timeout_s=2.0),
+    # Everything else waits for it; DynamoDB answers in a few ms, and its slowest in a hundred in
+    # some twenty. The next request of the user asks anew.
+    HISTORY: CallPolicy(timeout_s=0.02, retries=False, hedges=False),
 }
 
 
 def call_policy(leaf: str) -> CallPolicy:
-    """Return how a source, by its name, or "ranker" is called."""
+    """Return how a source, by its name, "ranker" or "history" is called."""
     return CALLS.get(leaf, SOURCE_CALLS)

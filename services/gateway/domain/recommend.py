@@ -16,6 +16,7 @@ from services.gateway.domain.trail import Trail
 from services.gateway.domain.values import (
     Answer,
     Ask,
+    HistoryReading,
     Merged,
     RankerAnswer,
     Rows,
@@ -83,6 +84,8 @@ class Limits:
     """Candidates that the model scores at most."""
     sources_share: float = 0.6
     """Share of what remains that sources may use; the ranker has the rest."""
+    history_share: float = 0.2
+    """Share of what remains that reading the history may use."""
     margin_s: float = 0.005
     """Kept back at every hop for the way home."""
 
@@ -126,7 +129,7 @@ class Recommender:
         `quality`, in (0, 1], is the share of the configured candidate counts to ask for.
         """
         limits = self.limits.narrowed(quality, ask.page_size)
-        subject = await self._look_up(ask)
+        subject, history = await self._look_up(ask, budget)
         answers = await self._fan_out(subject, limits, budget)
         merged = self._merge(answers)
         allowed, removed = filter_candidates(merged, subject, self.bundle.rules, self.trail)
@@ -145,14 +148,16 @@ class Recommender:
             tier=tier_of(slate, ranked, answers, subject),
             quality=quality,
             is_short=len(slate.rows) < ask.page_size,
+            history=history,
         )
 
-    async def _look_up(self, ask: Ask) -> Subject:
+    async def _look_up(self, ask: Ask, budget: Budget) -> tuple[Subject, HistoryReading]:
         keys = self.bundle.rules.keys
         seeds = known_rows(ask.seed_item_ids, keys)
         excluded = known_rows(ask.exclude_item_ids, keys)
         n_named = len(ask.seed_item_ids) + len(ask.exclude_item_ids)
-        plays = await self.history.plays(ask.user_id)
+        limit_s = budget.remaining_s() * self.limits.history_share - self.limits.margin_s
+        plays = await self.history.plays(ask.user_id, timeout_s=limit_s)
         subject = Subject(
             history=compose_history(plays, seeds, keys.keys, self.clock.now_s()),
             exclude_rows=excluded,
@@ -161,7 +166,7 @@ class Recommender:
             is_known=len(plays.rows) > 0,
         )
         self.trail.mark("look_up", plays=len(subject.history.rows))
-        return subject
+        return subject, plays.reading
 
     async def _fan_out(
         self, subject: Subject, limits: Limits, budget: Budget

@@ -58,6 +58,28 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryReading:
+    """What came of reading a user's stored plays."""
+
+    status: SourceStatus
+    """OK also where nothing is stored; never STALE or DISABLED."""
+    latency_s: float | None
+    """Time until they were there or given up; None: nothing had to be asked."""
+
+
+HISTORY_STATUSES = (
+    SourceStatus.OK,
+    SourceStatus.TIMEOUT,
+    SourceStatus.ERROR,
+    SourceStatus.SHED,
+)
+"""What `HistoryReading.status` may be."""
+
+NOT_WAITED_FOR = HistoryReading(SourceStatus.OK, latency_s=None)
+"""Of a caller without a name, and of histories in the bundle."""
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """Whom a request is for, in rows of the pinned bundle."""
 
@@ -196,6 +218,7 @@ class Answer:
     """Share of the configured candidate counts that was asked for, in (0, 1]."""
     is_short: bool
     """Fewer items than the page asked for."""
+    history: HistoryReading = NOT_WAITED_FOR
 
     @property
     def ranked_by(self) -> RankedBy:
@@ -217,10 +240,17 @@ class Answer:
         slowest_s = max((source.latency_s or 0.0 for source in self.sources), default=0.0)
         for_sources_s = slowest_s - max(answered) if answered else 0.0
         for_ranker_s = (self.ranker.latency_s or 0.0) if self.ranker.failed else 0.0
-        return for_sources_s + for_ranker_s
+        for_history_s = 0.0 if self.has_history else (self.history.latency_s or 0.0)
+        return for_history_s + for_sources_s + for_ranker_s
+
+    @property
+    def has_history(self) -> bool:
+        """What is stored of the user was read, be it nothing."""
+        return self.history.status is SourceStatus.OK
 
     @property
     def is_degraded(self) -> bool:
-        """A source was not OK, the ranker failed, or the page is short."""
+        """The history or a source was not OK, the ranker failed, or the page is short."""
         every_source_ok = all(source.status is SourceStatus.OK for source in self.sources)
-        return not every_source_ok or self.ranker.failed or self.is_short
+        is_whole = every_source_ok and self.has_history and not self.ranker.failed
+        return not is_whole or self.is_short

@@ -26,15 +26,15 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from recmesh.common.v1 import common_pb2 as recmesh_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n recmesh/gateway/v1/gateway.proto\x12\x12recmesh.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1erecmesh/common/v1/common.proto\"\x88\x01\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x0f\n\x07surface\x18\x03 \x01(\t\x12\x0e\n\x06market\x18\x04 \x01(\t\x12\x15\n\rseed_item_ids\x18\x05 \x03(\t\x12\x18\n\x10\x65xclude_item_ids\x18\x06 \x03(\t\"\x9f\x01\n\x11RecommendResponse\x12\x19\n\x11recommendation_id\x18\x01 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\x12\'\n\x05items\x18\x03 \x03(\x0b\x32\x18.recmesh.gateway.v1.Item\x12.\n\x08\x63overage\x18\x04 \x01(\x0b\x32\x1c.recmesh.gateway.v1.Coverage\"v\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12/\n\x07sources\x18\x03 \x03(\x0b\x32\x1e.recmesh.gateway.v1.Provenance\x12\r\n\x05title\x18\x04 \x01(\t\x12\x0e\n\x06\x61rtist\x18\x05 \x01(\t\"9\n\nProvenance\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\r\x12\r\n\x05score\x18\x03 \x01(\x02\"\xa7\x02\n\x08\x43overage\x12\x33\n\x07sources\x18\x01 \x03(\x0b\x32\".recmesh.gateway.v1.SourceCoverage\x12/\n\tranked_by\x18\x02 \x01(\x0e\x32\x1c.recmesh.gateway.v1.RankedBy\x12\x31\n\x0eranker_latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64\x65graded\x18\x04 \x01(\x08\x12\x1e\n\x16\x66illed_from_popularity\x18\x05 \x01(\r\x12\x18\n\x10ignored_item_ids\x18\x06 \x01(\r\x12%\n\x04tier\x18\x07 \x01(\x0e\x32\x17.recmesh.common.v1.Tier\x12\x0f\n\x07quality\x18\x08 \x01(\x02\"\xce\x01\n\x0eSourceCoverage\x12\x0e\n\x06source\x18\x01 \x01(\t\x12/\n\x06status\x18\x02 \x01(\x0e\x32\x1f.recmesh.common.v1.SourceStatus\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ncandidates\x18\x04 \x01(\r\x12+\n\x08\x64\x61ta_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06hedged\x18\x06 \x01(\x08*R\n\x08RankedBy\x12\x19\n\x15RANKED_BY_UNSPECIFIED\x10\x00\x12\x13\n\x0fRANKED_BY_MODEL\x10\x01\x12\x16\n\x12RANKED_BY_FALLBACK\x10\x02\x32q\n\x15RecommendationService\x12X\n\tRecommend\x12$.recmesh.gateway.v1.RecommendRequest\x1a%.recmesh.gateway.v1.RecommendResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n recmesh/gateway/v1/gateway.proto\x12\x12recmesh.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1erecmesh/common/v1/common.proto\"\x88\x01\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x0f\n\x07surface\x18\x03 \x01(\t\x12\x0e\n\x06market\x18\x04 \x01(\t\x12\x15\n\rseed_item_ids\x18\x05 \x03(\t\x12\x18\n\x10\x65xclude_item_ids\x18\x06 \x03(\t\"\x9f\x01\n\x11RecommendResponse\x12\x19\n\x11recommendation_id\x18\x01 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\x12\'\n\x05items\x18\x03 \x03(\x0b\x32\x18.recmesh.gateway.v1.Item\x12.\n\x08\x63overage\x18\x04 \x01(\x0b\x32\x1c.recmesh.gateway.v1.Coverage\"v\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12/\n\x07sources\x18\x03 \x03(\x0b\x32\x1e.recmesh.gateway.v1.Provenance\x12\r\n\x05title\x18\x04 \x01(\t\x12\x0e\n\x06\x61rtist\x18\x05 \x01(\t\"9\n\nProvenance\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\r\x12\r\n\x05score\x18\x03 \x01(\x02\"\xdd\x02\n\x08\x43overage\x12\x33\n\x07sources\x18\x01 \x03(\x0b\x32\".recmesh.gateway.v1.SourceCoverage\x12/\n\tranked_by\x18\x02 \x01(\x0e\x32\x1c.recmesh.gateway.v1.RankedBy\x12\x31\n\x0eranker_latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64\x65graded\x18\x04 \x01(\x08\x12\x1e\n\x16\x66illed_from_popularity\x18\x05 \x01(\r\x12\x18\n\x10ignored_item_ids\x18\x06 \x01(\r\x12%\n\x04tier\x18\x07 \x01(\x0e\x32\x17.recmesh.common.v1.Tier\x12\x0f\n\x07quality\x18\x08 \x01(\x02\x12\x34\n\x07history\x18\t \x01(\x0b\x32#.recmesh.gateway.v1.HistoryCoverage\"n\n\x0fHistoryCoverage\x12/\n\x06status\x18\x01 \x01(\x0e\x32\x1f.recmesh.common.v1.SourceStatus\x12*\n\x07latency\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xce\x01\n\x0eSourceCoverage\x12\x0e\n\x06source\x18\x01 \x01(\t\x12/\n\x06status\x18\x02 \x01(\x0e\x32\x1f.recmesh.common.v1.SourceStatus\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ncandidates\x18\x04 \x01(\r\x12+\n\x08\x64\x61ta_age\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06hedged\x18\x06 \x01(\x08*R\n\x08RankedBy\x12\x19\n\x15RANKED_BY_UNSPECIFIED\x10\x00\x12\x13\n\x0fRANKED_BY_MODEL\x10\x01\x12\x16\n\x12RANKED_BY_FALLBACK\x10\x02\x32q\n\x15RecommendationService\x12X\n\tRecommend\x12$.recmesh.gateway.v1.RecommendRequest\x1a%.recmesh.gateway.v1.RecommendResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'recmesh.gateway.v1.gateway_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RANKEDBY']._serialized_start=1107
-  _globals['_RANKEDBY']._serialized_end=1189
+  _globals['_RANKEDBY']._serialized_start=1273
+  _globals['_RANKEDBY']._serialized_end=1355
   _globals['_RECOMMENDREQUEST']._serialized_start=121
   _globals['_RECOMMENDREQUEST']._serialized_end=257
   _globals['_RECOMMENDRESPONSE']._serialized_start=260
@@ -44,9 +44,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVENANCE']._serialized_start=541
   _globals['_PROVENANCE']._serialized_end=598
   _globals['_COVERAGE']._serialized_start=601
-  _globals['_COVERAGE']._serialized_end=896
-  _globals['_SOURCECOVERAGE']._serialized_start=899
-  _globals['_SOURCECOVERAGE']._serialized_end=1105
-  _globals['_RECOMMENDATIONSERVICE']._serialized_start=1191
-  _globals['_RECOMMENDATIONSERVICE']._serialized_end=1304
+  _globals['_COVERAGE']._serialized_end=950
+  _globals['_HISTORYCOVERAGE']._serialized_start=952
+  _globals['_HISTORYCOVERAGE']._serialized_end=1062
+  _globals['_SOURCECOVERAGE']._serialized_start=1065
+  _globals['_SOURCECOVERAGE']._serialized_end=1271
+  _globals['_RECOMMENDATIONSERVICE']._serialized_start=1357
+  _globals['_RECOMMENDATIONSERVICE']._serialized_end=1470
 # @@protoc_insertion_point(module_scope)

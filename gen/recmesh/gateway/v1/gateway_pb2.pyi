@@ -222,12 +222,13 @@ class Coverage(google.protobuf.message.Message):
     IGNORED_ITEM_IDS_FIELD_NUMBER: builtins.int
     TIER_FIELD_NUMBER: builtins.int
     QUALITY_FIELD_NUMBER: builtins.int
+    HISTORY_FIELD_NUMBER: builtins.int
     ranked_by: global___RankedBy.ValueType
     """What ordered the slate."""
     degraded: builtins.bool
-    """True when a source was not OK, when the ranker should have ranked and
-    could not, or when fewer items came back than were asked for. A cold user
-    alone is not a degraded answer.
+    """True when the history or a source was not OK, when the ranker should have
+    ranked and could not, or when fewer items came back than were asked for. A
+    cold user alone is not a degraded answer.
     """
     filled_from_popularity: builtins.int
     """Items at the end of the slate that came from the bundle's popularity list
@@ -254,6 +255,10 @@ class Coverage(google.protobuf.message.Message):
         asked.
         """
 
+    @property
+    def history(self) -> global___HistoryCoverage:
+        """Reading what is stored of the user. Absent from a gateway older than it."""
+
     def __init__(
         self,
         *,
@@ -265,11 +270,44 @@ class Coverage(google.protobuf.message.Message):
         ignored_item_ids: builtins.int = ...,
         tier: recmesh.common.v1.common_pb2.Tier.ValueType = ...,
         quality: builtins.float = ...,
+        history: global___HistoryCoverage | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["ranker_latency", b"ranker_latency"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["degraded", b"degraded", "filled_from_popularity", b"filled_from_popularity", "ignored_item_ids", b"ignored_item_ids", "quality", b"quality", "ranked_by", b"ranked_by", "ranker_latency", b"ranker_latency", "sources", b"sources", "tier", b"tier"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["history", b"history", "ranker_latency", b"ranker_latency"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["degraded", b"degraded", "filled_from_popularity", b"filled_from_popularity", "history", b"history", "ignored_item_ids", b"ignored_item_ids", "quality", b"quality", "ranked_by", b"ranked_by", "ranker_latency", b"ranker_latency", "sources", b"sources", "tier", b"tier"]) -> None: ...
 
 global___Coverage = Coverage
+
+@typing.final
+class HistoryCoverage(google.protobuf.message.Message):
+    """The stored history's part in an answer."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: builtins.int
+    LATENCY_FIELD_NUMBER: builtins.int
+    status: recmesh.common.v1.common_pb2.SourceStatus.ValueType
+    """OK: it was read, be it that nothing is stored; also for an anonymous
+    caller. TIMEOUT, ERROR (the store, or what is stored there) and SHED (the
+    gateway's reads, or the store) as of a source: the answer stands on the
+    request's seed items alone, may repeat what the user had, and is degraded.
+    Never STALE or DISABLED.
+    """
+    @property
+    def latency(self) -> google.protobuf.duration_pb2.Duration:
+        """Time until it was read or given up. Absent when nothing had to be asked:
+        an anonymous caller, or histories of the bundle.
+        """
+
+    def __init__(
+        self,
+        *,
+        status: recmesh.common.v1.common_pb2.SourceStatus.ValueType = ...,
+        latency: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["latency", b"latency"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["latency", b"latency", "status", b"status"]) -> None: ...
+
+global___HistoryCoverage = HistoryCoverage
 
 @typing.final
 class SourceCoverage(google.protobuf.message.Message):
