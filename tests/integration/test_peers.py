@@ -25,7 +25,7 @@ def slates_of(variant: Variant, bundle: Bundle, folder: Path) -> tuple[Slate, ..
     return tuple(slate for slate in slates if slate is not None)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_every_variant_gives_every_user_the_slates_of_the_mesh(
     small_bundle: Bundle, tmp_path: Path
 ) -> None:
