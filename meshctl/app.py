@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "trace": "meshctl.trace:trace",
     "dynamodb": "meshctl.dynamodb:app",
     "trending": "meshctl.trending:app",
+    "history": "meshctl.history:app",
     "doctor": "meshctl.doctor:doctor",
     "drill": "meshctl.drill:drill",
 }

@@ -17,6 +17,7 @@ from meshkit.dynamodb import DEFAULT_TABLE_PREFIX
 from meshkit.shelf import DEFAULT_HOLD_S
 
 Clock = Literal["bundle", "wall"]
+History = Literal["bundle", "dynamodb"]
 
 SOURCES = ("ann", "similar", "trending")
 RANKER = "ranker"
@@ -41,6 +42,12 @@ _EMBEDDED_TIMEOUTS = {
     "RECMESH_DYNAMODB_CONNECT_TIMEOUT_S": "2",
     "RECMESH_DYNAMODB_READ_TIMEOUT_S": "3",
 }
+_EMBEDDED_HISTORY = {
+    "RECMESH_HISTORY_CONNECT_TIMEOUT_S": "2",
+    "RECMESH_HISTORY_READ_TIMEOUT_S": "3",
+    # A fifth of the budget is the limit: 25 ms of `home`, and a second of `batch`.
+    "RECMESH_HISTORY_TIMEOUT_S": "1",
+}
 # boto3 refuses to start without credentials and a region; moto accepts any.
 _EMBEDDED_ACCOUNT = {
     "AWS_ACCESS_KEY_ID": "embedded",
@@ -55,7 +62,8 @@ class MeshSettings:
 
     `prepare_dynamodb` is called with the endpoint (`http://host:port`) of the
     embedded DynamoDB before anything reads from it; never for an endpoint of
-    the caller's own. Every process follows the store's pointer, or serves
+    the caller's own. With `history` "dynamodb" the gateways read users' histories there,
+    else in the bundle. Every process follows the store's pointer, or serves
     `bundle_version` alone. `workers` says how many processes a source, the
     ranker or the gateway has, 1 where it does not. A replaced version stays for
     `hold_s`. `port` is the first gateway's, 0 for any; others have any port.
@@ -74,6 +82,7 @@ class MeshSettings:
     hold_s: float = DEFAULT_HOLD_S
     port: int = DEFAULT_PORT
     clock: Clock = "bundle"
+    history: History = "bundle"
     control_file: Path = DEFAULT_CONTROL_FILE
     state_directory: Path = STATE_DIRECTORY
     dynamodb_endpoint: str | None = None
@@ -206,13 +215,22 @@ def _gateway(name: str, port: int, settings: MeshSettings) -> ProcessSpec:
         "RECMESH_RANKER": _addresses(RANKER, settings),
         "RECMESH_CONTROL_FILE": str(settings.control_file.absolute()),
         "RECMESH_REFLECTION": "true",
+        "RECMESH_HISTORY": settings.history,
     }
+    is_embedded = settings.history == "dynamodb" and not settings.dynamodb_endpoint
     return ProcessSpec(
         name=name,
         argv=("services.gateway",),
-        env={**_common(settings), **own},
-        waits_for=reached,
+        env={**_common(settings), **own, **_history_env(settings)},
+        waits_for=(*reached, "dynamodb") if is_embedded else reached,
     )
+
+
+def _history_env(settings: MeshSettings) -> dict[str, str]:
+    if settings.history == "bundle":
+        return {}
+    patience = {} if settings.dynamodb_endpoint else _EMBEDDED_HISTORY
+    return {**_dynamodb_env(settings), **patience}
 
 
 def _with_extra_env(

@@ -17,6 +17,7 @@ from meshctl.standard_mesh import (
     DEFAULT_CONTROL_FILE,
     DEFAULT_PORT,
     Clock,
+    History,
     MeshSettings,
     dynamodb_endpoint_from_environment,
     parse_workers,
@@ -35,6 +36,13 @@ ClockOption = Annotated[
 ]
 ControlFileOption = Annotated[
     Path, typer.Option(help="File that switches sources off; see `meshctl source`.")
+]
+HistoryOption = Annotated[
+    History,
+    typer.Option(
+        help="Where users' histories are read: in the bundle, or in DynamoDB. The embedded one is "
+        "filled with the bundle's; another is yours to fill with `meshctl history load`."
+    ),
 ]
 WorkersOption = Annotated[
     str,
@@ -55,6 +63,7 @@ def up(
     control_file: ControlFileOption = DEFAULT_CONTROL_FILE,
     workers: WorkersOption = "",
     hold_s: HoldOption = DEFAULT_HOLD_S,
+    history: HistoryOption = "bundle",
 ) -> None:
     """Start the local mesh and serve until Ctrl-C.
 
@@ -71,7 +80,13 @@ def up(
             bundles=bundles,
             workers=parse_workers(workers),
             hold_s=hold_s,
-            prepare_dynamodb=partial(prepare_dynamodb, bundles=bundles, version=version),
+            prepare_dynamodb=partial(
+                prepare_dynamodb,
+                bundles=bundles,
+                version=version,
+                with_histories=history == "dynamodb",
+            ),
+            history=history,
             port=port,
             clock=clock,
             control_file=control_file,

@@ -94,6 +94,18 @@ def contains(filter_bytes: bytes, keys: NDArray[np.uint64]) -> NDArray[np.bool_]
     return np.asarray(hits.all(axis=0))
 
 
+def held_back_share(filter_bytes: bytes) -> float:
+    """Return the share of unseen keys that the filter is expected to hold back, by its bits.
+
+    Raises ValueError when `check_filter` does.
+    """
+    check_filter(filter_bytes)
+    if not filter_bytes:
+        return 0.0
+    bits_set = int.from_bytes(filter_bytes, "little").bit_count()
+    return float((bits_set / (8 * len(filter_bytes))) ** HASHES)
+
+
 def check_filter(filter_bytes: bytes) -> None:
     """Raise ValueError unless `filter_bytes` is empty, or of a length that filters have."""
     size = len(filter_bytes)

@@ -1,8 +1,8 @@
 """Make a fresh stack ready to serve: `python -m deploy.compose.prepare`.
 
 Trains on the synthetic world and publishes, unless a bundle is there; then creates the tables and
-loads the bundle's trending counts, which DynamoDB Local forgets at every stop. Doing it again
-changes nothing.
+loads the bundle's trending counts and histories, which DynamoDB Local forgets at every stop. Doing
+it again changes nothing.
 """
 
 import os
@@ -18,7 +18,7 @@ from meshctl.demo import WORLD
 from meshctl.prepare import prepare_dynamodb
 from meshctl.train import DEFAULT_SEED, train_with_progress
 from meshkit.bundles import BundleError, open_store
-from meshkit.dynamodb import DEFAULT_TABLE_PREFIX
+from meshkit.dynamodb import DEFAULT_TABLE_PREFIX, DynamodbError
 from services.candidates.adapters.dynamodb_client import BULK_READ_TIMEOUT_S, dynamodb_client
 from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
 from services.candidates.domain.trending import TrendingStoreError
@@ -33,8 +33,8 @@ def main() -> None:
     bundles, endpoint = Path(os.environ["RECMESH_BUNDLES"]), os.environ["RECMESH_DYNAMODB_ENDPOINT"]
     version = published(bundles) or train(bundles)
     wait_for(lambda: create_tables(endpoint))
-    prepare_dynamodb(endpoint, bundles=bundles, version=version)
-    print(f"ready: bundle {version}, its trending counts at {endpoint}")
+    prepare_dynamodb(endpoint, bundles=bundles, version=version, with_histories=True)
+    print(f"ready: bundle {version}, its trending counts and histories at {endpoint}")
 
 
 def published(bundles: Path) -> str | None:
@@ -73,5 +73,5 @@ def wait_for(action: Callable[[], None]) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (BundleError, TrendingStoreError) as error:
+    except (BundleError, DynamodbError, TrendingStoreError) as error:
         sys.exit(f"error: {error}")

@@ -418,7 +418,8 @@ def test_items_left_unprocessed_are_sent_again(
         load_histories(histories, items, refused)
 
     assert proxy.refused == 4
-    found = [len(ask(open_store(), user_id).rows) for user_id in USER_IDS]
+    store = open_store()
+    found = [len(ask(store, user_id).rows) for user_id in USER_IDS]
     assert found == [len(histories.of(item_key(user_id))[0]) for user_id in USER_IDS]
 
 

@@ -82,6 +82,33 @@ def test_only_reads_of_the_embedded_dynamodb_have_long_timeouts() -> None:
     assert not [key for key in own.env if key.endswith("_TIMEOUT_S")]
 
 
+def test_histories_are_the_bundles_unless_dynamodb_is_asked_for() -> None:
+    gateway = by_name(settings())["gateway"]
+
+    assert gateway.env["RECMESH_HISTORY"] == "bundle"
+    assert "RECMESH_DYNAMODB_ENDPOINT" not in gateway.env
+    assert "dynamodb" not in gateway.waits_for
+
+
+def test_a_gateway_that_reads_histories_waits_for_the_embedded_dynamodb() -> None:
+    gateway = by_name(replace(settings(), history="dynamodb"))["gateway"]
+
+    assert gateway.env["RECMESH_HISTORY"] == "dynamodb"
+    assert gateway.env["RECMESH_DYNAMODB_ENDPOINT"] == "http://{dynamodb}"
+    assert gateway.env["RECMESH_TABLE_PREFIX"] == DEFAULT_TABLE_PREFIX
+    assert "dynamodb" in gateway.waits_for
+
+
+def test_histories_of_the_callers_own_dynamodb_are_read_as_its_environment_says() -> None:
+    own = replace(settings(dynamodb_endpoint="https://example.test"), history="dynamodb")
+
+    gateway = by_name(own)["gateway"]
+
+    assert gateway.env["RECMESH_DYNAMODB_ENDPOINT"] == "https://example.test"
+    assert not [key for key in gateway.env if key.endswith("_TIMEOUT_S") or "AWS_" in key]
+    assert "dynamodb" not in gateway.waits_for
+
+
 def test_servers_get_absolute_paths() -> None:
     ranker = by_name(settings())["ranker"]
 
