@@ -22,8 +22,8 @@ from meshkit.errors import (
 )
 from meshkit.statuses import code_of, status_code, status_of
 from meshkit.telemetry import metrics, semconv
+from meshkit.telemetry.leaf_notes import NOTES_RETURNED
 from meshkit.telemetry.notes import Event
-from meshkit.telemetry.outgoing_call import NOTES_RETURNED
 from meshkit.telemetry.recorder import Recorder
 from meshkit.telemetry.recording import Recording
 from meshkit.telemetry.server_metrics import ServerMetrics
@@ -212,7 +212,7 @@ class Call:
             own.fail(code.name, text)
         if error is not None and text is not None:
             if self._recording.mode.is_recording:
-                own.events.append(_exception_event(error, text))
+                own.events = (*own.events, _exception_event(error, text))
             _log_failure(error, text, code)
 
     def _return_notes(self) -> None:

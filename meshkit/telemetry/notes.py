@@ -1,5 +1,6 @@
 """What is noted of one step of a request, before anybody knows whether it will be a span."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -8,6 +9,8 @@ from opentelemetry.trace import SpanContext, SpanKind
 from meshkit.telemetry import semconv
 
 Value: TypeAlias = str | bool | int | float | tuple[str, ...]
+Trailing: TypeAlias = Callable[[], Iterable[tuple[str, str | bytes]] | None]
+"""Returns the trailing metadata of a call that has ended."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,10 +35,11 @@ class Note:
     attributes: dict[str, Value] = field(default_factory=dict)
     is_error: bool = False
     error_text: str | None = None
-    events: list[Event] = field(default_factory=list)
-    links: list[SpanContext] = field(default_factory=list)
-    returned: bytes | None = None
-    """The callee's own notes, as they came."""
+    # Few notes have any: an empty tuple is no object more for each of the others.
+    events: Sequence[Event] = ()
+    links: Sequence[SpanContext] = ()
+    returned: Trailing | None = None
+    """Has the callee's own notes. Few are ever looked at: reading them all took 12 us a call."""
 
     def fail(self, error_type: str, text: str | None = None) -> None:
         """Say that what it is about went wrong."""

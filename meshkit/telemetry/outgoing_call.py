@@ -1,18 +1,12 @@
 """A call to another service as the trace has it, and what the callee is told of the trace."""
 
 import time
-from collections.abc import Iterable
 
 from opentelemetry.trace import SpanKind
 
 from meshkit.telemetry import semconv
-from meshkit.telemetry.notes import Note, Value
+from meshkit.telemetry.notes import Note, Trailing, Value
 from meshkit.telemetry.recording import Recording, current
-
-NOTES_ASKED = ("recmesh-notes", "1")
-"""Metadata of a call whose trace is not sampled: the callee returns its notes with its answer."""
-NOTES_RETURNED = "recmesh-notes-bin"
-"""Trailing metadata that they are returned in, as `meshkit.telemetry.leaf_notes` writes them."""
 
 _OK = "OK"
 
@@ -31,7 +25,7 @@ class OutgoingCall:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """W3C trace context for the callee, and whether it shall return its notes."""
+        """W3C trace context for the callee, which returns its notes where that is not sampled."""
         recording = self._recording
         if not recording.trace_id:
             return ()
@@ -42,12 +36,7 @@ class OutgoingCall:
         )
         if recording.trace_state:
             metadata += (("tracestate", recording.trace_state.to_header()),)
-        return (*metadata, NOTES_ASKED) if self.asks_notes else metadata
-
-    @property
-    def asks_notes(self) -> bool:
-        """Whether the callee's notes are wanted from its trailing metadata."""
-        return self._note is not None and not self._recording.mode.is_sampled
+        return metadata
 
     @property
     def _is_sampled(self) -> bool:
@@ -60,8 +49,11 @@ class OutgoingCall:
         if self._note is not None:
             self._note.attributes[name] = value
 
-    def end(self, code: str, trailing: Iterable[tuple[str, str | bytes]] | None = None) -> None:
-        """Note how the call ended, by its status code's name."""
+    def end(self, code: str, trailing: Trailing | None = None) -> None:
+        """Note how the call ended, by its status code's name.
+
+        `trailing` is asked for the callee's notes only if the trace is kept.
+        """
         note = self._note
         if note is None:
             return
@@ -69,8 +61,8 @@ class OutgoingCall:
         note.attributes[semconv.RPC_STATUS_CODE] = code
         if code != _OK:
             note.fail(code)
-        if self.asks_notes:
-            note.returned = _returned_notes(trailing)
+        if not self._recording.mode.is_sampled:
+            note.returned = trailing
         self._recording.let_go()
 
 
@@ -80,10 +72,3 @@ def begin_call(method: str, attributes: dict[str, Value]) -> OutgoingCall:
     attributes[semconv.RPC_METHOD] = method
     recording = current()
     return OutgoingCall(recording, recording.begin(method, SpanKind.CLIENT, attributes))
-
-
-def _returned_notes(trailing: Iterable[tuple[str, str | bytes]] | None) -> bytes | None:
-    for key, value in trailing or ():
-        if key == NOTES_RETURNED and isinstance(value, bytes):
-            return value
-    return None

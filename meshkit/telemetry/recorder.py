@@ -16,7 +16,6 @@ from opentelemetry.trace import NonRecordingSpan, SpanKind
 
 from meshkit.telemetry import leaf_notes, semconv
 from meshkit.telemetry.leaf_notes import Origin
-from meshkit.telemetry.outgoing_call import NOTES_ASKED
 from meshkit.telemetry.recording import UNRECORDED, Mode, Recording
 from meshkit.telemetry.spans import spans_of
 from meshkit.telemetry.trace_context import parent_of
@@ -85,8 +84,8 @@ class Recorder:
     """Begins the recordings of one process, and exports those that are kept.
 
     Without a `processor` nothing is recorded beyond ids. With `keeps_served`, calls that are
-    served are kept for what they turn out to be; without, only if sampled, and a caller that asks
-    for the notes of an unsampled call gets them.
+    served are kept for what they turn out to be; without, only if sampled, and the notes of a call
+    in an unsampled trace return to its caller.
     """
 
     def __init__(
@@ -116,14 +115,7 @@ class Recorder:
     ) -> Recording:
         """Begin the recording of a call that a server was given `limit_s` for."""
         texts = {key: value for key, value in metadata or () if isinstance(value, str)}
-        key, asked = NOTES_ASKED
-        recording = self._begin(
-            method,
-            SpanKind.SERVER,
-            texts,
-            keeps=self._keeps_served,
-            returns_notes=texts.get(key) == asked,
-        )
+        recording = self._begin(method, SpanKind.SERVER, texts, keeps=self._keeps_served)
         recording.limit_s = limit_s
         attributes = recording.own.attributes
         attributes[semconv.RPC_SYSTEM] = semconv.GRPC
@@ -141,7 +133,7 @@ class Recorder:
         return Recording("", SpanKind.INTERNAL, _new_trace_id(), None, UNRECORDED, self._export)
 
     def notes_for_caller(self, recording: Recording) -> bytes | None:
-        """Return the notes of a call for the caller who asked for them, as of now."""
+        """Return the notes of a call for a caller who decides whether they matter, as of now."""
         if not recording.mode.returns_notes:
             return None
         try:
@@ -157,7 +149,6 @@ class Recorder:
         carrier: dict[str, str],
         *,
         keeps: bool,
-        returns_notes: bool = False,
     ) -> Recording:
         parent = parent_of(carrier)
         if parent is None:
@@ -167,9 +158,10 @@ class Recorder:
             trace_id = parent.trace_id
         decision = self._sampler.should_sample(context, trace_id, name, kind).decision
         is_sampled = decision is Decision.RECORD_AND_SAMPLE
-        returns = returns_notes and not is_sampled and not keeps
-        exports = self._processor is not None and (is_sampled or keeps)
-        mode = Mode(is_sampled, exports or returns, returns)
+        is_recording = self._processor is not None and (
+            is_sampled or keeps or parent is not None  # who is in no trace has no use for notes
+        )
+        mode = Mode(is_sampled, is_recording, is_recording and not is_sampled and not keeps)
         return Recording(name, kind, trace_id, parent, mode, self._export)
 
     def _export(self, recording: Recording) -> None:

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -40,8 +40,11 @@ class Mode:
     is_recording: bool
     """Notes are taken."""
     returns_notes: bool = False
-    """The caller asked for the notes."""
+    """The caller gets the notes, and decides."""
 
+
+_Stage: TypeAlias = tuple[str, int, int, int, dict[str, Value] | None, str | None]
+"""Name, id or 0, start and end, attributes, error type: a note is made of it where one is read."""
 
 UNRECORDED = Mode(is_sampled=False, is_recording=False)
 
@@ -54,13 +57,13 @@ class Recording:
         "_finish",
         "_flags",
         "_holders",
+        "_noted",
         "_stage_id",
         "_stage_start_ns",
         "_tokens",
         "epoch_ns",
         "limit_s",
         "mode",
-        "notes",
         "own",
         "parent",
         "reason",
@@ -83,11 +86,11 @@ class Recording:
         self.parent = parent
         self.mode = mode
         self.own = Note(name, kind, new_id(), 0 if parent is None else parent.span_id, now_ns)
-        self.notes: list[Note] = []
         self.limit_s: float | None = None
         """Time that the call had, seconds; None: no limit."""
         self.reason: str | None = None
         """Why the trace is worth keeping."""
+        self._noted: list[Note | _Stage] = []
         self._finish = finish
         self._holders = 1
         self._stage_id = 0
@@ -111,6 +114,14 @@ class Recording:
         self.own.end_ns = time.perf_counter_ns()
         self._leave()
         self.let_go()
+
+    @property
+    def notes(self) -> Sequence[Note]:
+        """All that is noted beside the call itself: its stages, and the calls that it made."""
+        own_id = self.own.span_id
+        noted = [each if isinstance(each, Note) else _as_note(each, own_id) for each in self._noted]
+        self._noted = list(noted)
+        return noted
 
     @property
     def context(self) -> SpanContext:
@@ -153,7 +164,7 @@ class Recording:
     def link(self, context: SpanContext) -> None:
         """Point to another trace that this one has to do with."""
         if self.mode.is_recording:
-            self.own.links.append(context)
+            self.own.links = (*self.own.links, context)
 
     def skip(self) -> None:
         """Begin a stage here; the time since the last one belongs to none."""
@@ -166,14 +177,9 @@ class Recording:
         if not self.mode.is_recording:
             return
         now_ns = time.perf_counter_ns()
-        span_id, start_ns = self._stage_id or new_id(), self._stage_start_ns
-        self._stage_id, self._stage_start_ns = 0, now_ns
-        note = Note(
-            stage, SpanKind.INTERNAL, span_id, self.own.span_id, start_ns, now_ns, attributes or {}
-        )
-        if error_type is not None:
-            note.fail(error_type)
-        self.notes.append(note)
+        start_ns, self._stage_start_ns = self._stage_start_ns, now_ns
+        self._noted.append((stage, self._stage_id, start_ns, now_ns, attributes, error_type))
+        self._stage_id = 0
 
     @contextmanager
     def stage(self, name: str, attributes: dict[str, Value] | None = None) -> Iterator[None]:
@@ -196,7 +202,7 @@ class Recording:
         self._stage_id = self._stage_id or new_id()
         started_ns = time.perf_counter_ns()
         note = Note(name, kind, new_id(), self._stage_id, started_ns, attributes=attributes)
-        self.notes.append(note)
+        self._noted.append(note)
         return note
 
     def hold(self) -> bool:
@@ -246,6 +252,15 @@ class _CurrentSpan(NonRecordingSpan):
 
     def __repr__(self) -> str:
         return f"CurrentSpan({self.get_span_context()!r})"
+
+
+def _as_note(stage: _Stage, parent_id: int) -> Note:
+    name, span_id, start_ns, end_ns, attributes, error_type = stage
+    span_id = span_id or new_id()
+    note = Note(name, SpanKind.INTERNAL, span_id, parent_id, start_ns, end_ns, attributes or {})
+    if error_type is not None:
+        note.fail(error_type)
+    return note
 
 
 def current() -> Recording:

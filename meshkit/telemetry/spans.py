@@ -40,7 +40,7 @@ def spans_of(recording: Recording, resource: Resource, reason: str) -> Iterator[
     yield trace.span(recording.own, resource, recording.parent)
     for note in recording.notes:
         yield trace.span(note, resource)
-        returned = None if note.returned is None else leaf_notes.read(note.returned)
+        returned = None if note.returned is None else leaf_notes.returned_in(note.returned())
         if returned is not None:
             yield from _spans_of_callee(trace, note, returned, resource, reason)
 

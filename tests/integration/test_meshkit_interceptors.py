@@ -21,8 +21,7 @@ from meshkit import errors, telemetry
 from meshkit.errors import FieldViolation, InvalidFields
 from meshkit.served_call import CallGate
 from meshkit.telemetry import leaf_notes, recording
-from meshkit.telemetry.leaf_notes import LeafNotes
-from meshkit.telemetry.outgoing_call import NOTES_ASKED, NOTES_RETURNED
+from meshkit.telemetry.leaf_notes import NOTES_RETURNED, LeafNotes
 from tests.integration.probe_server import (
     DEADLINE_S,
     METHOD,
@@ -334,7 +333,7 @@ def test_the_gate_counts_the_calls_that_run(probe: Probe) -> None:
     wait_until(lambda: probe.gate.running == 0)
 
 
-ASKING_FOR_NOTES = (("traceparent", f"00-{TRACE_ID}-{SPAN_ID}-00"), NOTES_ASKED)
+UNSAMPLED = (("traceparent", f"00-{TRACE_ID}-{SPAN_ID}-00"),)
 
 
 def notes_in(trailing: Any) -> LeafNotes | None:
@@ -342,14 +341,14 @@ def notes_in(trailing: Any) -> LeafNotes | None:
     return leaf_notes.read(notes)
 
 
-def test_an_answer_brings_the_notes_that_its_caller_asked_for(probe: Probe) -> None:
+def test_an_answer_in_an_unsampled_trace_brings_its_notes(probe: Probe) -> None:
     def behave(request: bytes, context: Any) -> bytes:
         context.set_trailing_metadata((("kept", "too"),))
         recording.mark("stage", {"count": 3})
         return request
 
     probe.behaviour = behave
-    call = probe.begin(metadata=ASKING_FOR_NOTES)
+    call = probe.begin(metadata=UNSAMPLED)
     call.result()
 
     notes = notes_in(call.trailing_metadata())
@@ -360,8 +359,10 @@ def test_an_answer_brings_the_notes_that_its_caller_asked_for(probe: Probe) -> N
     assert probe.exporter.get_finished_spans() == ()
 
 
-@pytest.mark.parametrize("metadata", [(), TRACEPARENT, ASKING_FOR_NOTES[:1]], ids=str)
-def test_an_answer_brings_no_notes_where_nobody_asked(probe: Probe, metadata: Any) -> None:
+@pytest.mark.parametrize("metadata", [(), TRACEPARENT], ids=str)
+def test_an_answer_brings_no_notes_where_nobody_decides_by_them(
+    probe: Probe, metadata: Any
+) -> None:
     call = probe.begin(metadata=metadata)
     call.result()
 
@@ -369,7 +370,7 @@ def test_an_answer_brings_no_notes_where_nobody_asked(probe: Probe, metadata: An
 
 
 def test_a_failure_brings_notes_without_its_text(probe: Probe) -> None:
-    error = probe.failed_call(raising(RuntimeError(LEAK)), metadata=ASKING_FOR_NOTES)
+    error = probe.failed_call(raising(RuntimeError(LEAK)), metadata=UNSAMPLED)
 
     notes = notes_in(error.trailing_metadata())
     assert notes is not None
@@ -383,9 +384,9 @@ def test_a_handlers_own_abort_brings_notes_where_it_still_can() -> None:
         return context.abort(grpc.StatusCode.NOT_FOUND, "no such thing")
 
     with started("sync") as probe:
-        error = probe.failed_call(behave, metadata=ASKING_FOR_NOTES)
+        error = probe.failed_call(behave, metadata=UNSAMPLED)
     with started("aio") as probe:  # it has answered when we hear of it
-        aio_error = probe.failed_call(behave, metadata=ASKING_FOR_NOTES)
+        aio_error = probe.failed_call(behave, metadata=UNSAMPLED)
 
     notes = notes_in(error.trailing_metadata())
     assert notes is not None
@@ -405,7 +406,7 @@ def test_the_largest_notes_beside_the_largest_violations_still_reach_the_caller(
             recording.mark(f"stage {place}", {"text": "x" * 60})
         raise fault
 
-    error = probe.failed_call(behave, metadata=ASKING_FOR_NOTES)
+    error = probe.failed_call(behave, metadata=UNSAMPLED)
 
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert rpc_status.from_call(error).details

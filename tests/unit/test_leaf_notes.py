@@ -63,7 +63,7 @@ def test_an_errors_text_stays_here() -> None:
         "exception.message": "hunter2",
         "exception.stacktrace": "hunter2",
     }
-    noted.own.events.append(Event("exception", noted.own.start_ns, said))
+    noted.own.events = (Event("exception", noted.own.start_ns, said),)
 
     notes = written(noted)
     read = leaf_notes.read(notes)

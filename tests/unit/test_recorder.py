@@ -10,8 +10,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode
 
 from meshkit.telemetry import recording
-from meshkit.telemetry.leaf_notes import LeafNotes, read
-from meshkit.telemetry.outgoing_call import NOTES_ASKED, NOTES_RETURNED, begin_call
+from meshkit.telemetry.leaf_notes import NOTES_RETURNED, LeafNotes, read
+from meshkit.telemetry.outgoing_call import begin_call
 from meshkit.telemetry.recorder import KeepBudget, KeepRules, Recorder
 from meshkit.telemetry.spans import MAX_PARTS, MAX_TEXT_CHARACTERS
 
@@ -159,7 +159,9 @@ def test_without_a_processor_there_are_ids_and_nothing_else() -> None:
     assert noted.trace_id == int(TRACE_ID, 16)
 
 
-def leaf_answer(metadata: Sequence[tuple[str, str | bytes]], exported: Exported) -> bytes | None:
+def leaf_answer(
+    metadata: Sequence[tuple[str, str | bytes]], exported: Exported | None
+) -> bytes | None:
     """Serve a call as a leaf does; return the notes that go back."""
     leaf = recorder_of(exported, service="ranker", keeps_served=False)
     with leaf.served("test.Leaf/Do", metadata, LIMIT_S) as noted:
@@ -170,26 +172,28 @@ def leaf_answer(metadata: Sequence[tuple[str, str | bytes]], exported: Exported)
         return leaf.notes_for_caller(noted)
 
 
-def test_a_leaf_returns_notes_to_those_who_ask_and_exports_nothing(exported: Exported) -> None:
-    notes = leaf_answer(caller("00", NOTES_ASKED), exported)
+def test_a_leaf_returns_notes_of_unsampled_traces_and_exports_nothing(exported: Exported) -> None:
+    notes = leaf_answer(caller("00"), exported)
 
     assert notes is not None
     assert isinstance(read(notes), LeafNotes)
     assert exported.spans == []
 
 
-@pytest.mark.parametrize(
-    "metadata", [caller("00"), caller("01", NOTES_ASKED), (NOTES_ASKED,)], ids=str
-)
-def test_a_leaf_returns_no_notes_where_nobody_wants_them(
+@pytest.mark.parametrize("metadata", [caller("01"), ()], ids=str)
+def test_a_leaf_returns_no_notes_of_sampled_traces_and_none_to_who_has_no_trace(
     metadata: Metadata, exported: Exported
 ) -> None:
     assert leaf_answer(metadata, exported) is None
 
 
-def test_a_caller_cannot_ask_a_gateway_for_its_notes(exported: Exported) -> None:
+def test_a_leaf_that_exports_nothing_takes_no_notes() -> None:
+    assert leaf_answer(caller("00"), None) is None
+
+
+def test_a_gateway_returns_no_notes(exported: Exported) -> None:
     gateway = recorder_of(exported)
-    with gateway.served(METHOD, caller("00", NOTES_ASKED), LIMIT_S) as noted:
+    with gateway.served(METHOD, caller("00"), LIMIT_S) as noted:
         noted.keep("degraded")
         notes = gateway.notes_for_caller(noted)
 
@@ -202,7 +206,7 @@ def test_a_kept_trace_has_the_spans_that_leaves_returned_notes_of(exported: Expo
         call = begin_call("test.Leaf/Do", {})
         notes = leaf_answer(call.metadata, Exported())
         assert notes is not None
-        call.end("INTERNAL", ((NOTES_RETURNED, notes),))
+        call.end("INTERNAL", lambda: (("other", "text"), (NOTES_RETURNED, notes)))
         recording.mark("rank")
         noted.keep("degraded")
 
@@ -226,7 +230,8 @@ def test_a_kept_trace_has_the_spans_that_leaves_returned_notes_of(exported: Expo
 def test_a_leafs_spans_lie_in_the_middle_of_the_call(exported: Exported) -> None:
     with recorder_of(exported).served(METHOD, caller("00"), LIMIT_S) as noted:
         call = begin_call("test.Leaf/Do", {})
-        call.end("OK", ((NOTES_RETURNED, leaf_answer(call.metadata, Exported()) or b""),))
+        notes = leaf_answer(call.metadata, Exported()) or b""
+        call.end("OK", lambda: ((NOTES_RETURNED, notes),))
         noted.notes[0].end_ns += 1_000_000_000
         noted.keep("degraded")
 
@@ -244,7 +249,7 @@ def test_notes_that_cannot_be_read_cost_the_leafs_spans_only(
     notes: bytes, exported: Exported
 ) -> None:
     with recorder_of(exported).served(METHOD, caller("00"), LIMIT_S) as noted:
-        begin_call("test.Leaf/Do", {}).end("OK", ((NOTES_RETURNED, notes),))
+        begin_call("test.Leaf/Do", {}).end("OK", lambda: ((NOTES_RETURNED, notes),))
         noted.keep("degraded")
 
     assert len(exported.spans) == 2
@@ -302,7 +307,7 @@ def test_a_note_that_cannot_be_exported_costs_the_trace_and_not_the_call(
         noted.note(odd)
 
     leaf = recorder_of(exported, keeps_served=False)
-    with leaf.served(METHOD, caller("00", NOTES_ASKED), LIMIT_S) as noted:
+    with leaf.served(METHOD, caller("00"), LIMIT_S) as noted:
         noted.note({"odd": cast("Any", object())})
         notes = leaf.notes_for_caller(noted)
 

@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, TraceState
 
 from meshkit.telemetry import recording
 from meshkit.telemetry.notes import Note
-from meshkit.telemetry.outgoing_call import NOTES_ASKED, NOTES_RETURNED, OutgoingCall, begin_call
+from meshkit.telemetry.outgoing_call import OutgoingCall, begin_call
 from meshkit.telemetry.recording import UNRECORDED, Mode, Recording
 
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
@@ -116,24 +116,34 @@ def test_a_sampled_call_tells_its_callee_so_and_what_other_systems_passed_along(
         call = begin_call(METHOD, {})
         span_id = noted.notes[0].span_id
         metadata = call.metadata
-        call.end("OK")
+        call.end("OK", tuple)
 
     assert metadata == (
         ("traceparent", f"00-{TRACE_ID:032x}-{span_id:016x}-01"),
         ("tracestate", "vendor=said"),
     )
-    assert not call.asks_notes
+    assert noted.notes[0].returned is None
 
 
-def test_an_unsampled_call_asks_its_callee_for_notes_and_keeps_them_as_they_are() -> None:
+def test_an_unsampled_call_says_so_and_knows_where_its_callees_notes_are() -> None:
     with recording_of(UNSAMPLED) as noted:
         call = begin_call(METHOD, {})
         metadata = call.metadata
-        call.end("OK", (("other", "text"), (NOTES_RETURNED, b"notes")))
+        call.end("OK", tuple)
 
-    assert metadata[0][1].endswith("-00")
-    assert metadata[1] == NOTES_ASKED
-    assert noted.notes[0].returned == b"notes"
+    ((_, traceparent),) = metadata
+    assert traceparent.endswith("-00")
+    assert noted.notes[0].returned is tuple
+
+
+def test_notes_stay_the_same_however_often_they_are_read() -> None:
+    with recording_of() as noted:
+        recording.mark("first")
+        first = noted.notes[0]
+        recording.mark("second")
+
+    assert noted.notes[0] is first
+    assert [note.name for note in noted.notes] == ["first", "second"]
 
 
 def test_where_nothing_is_recorded_the_ids_travel_all_the_same() -> None:

@@ -4,11 +4,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import grpc
 
 from meshkit.telemetry.metrics import Meter
+from meshkit.telemetry.notes import Trailing
 from meshkit.telemetry.outgoing_call import OutgoingCall, begin_call
 from services import attributes
 from services.gateway.adapters.leaf_log import ANSWERS, LeafLog
@@ -167,19 +169,19 @@ class LeafCall(Generic[Response]):
         self, request: Any, timeout_s: float, noted: OutgoingCall
     ) -> _Answer[Response] | _Fault:
         """Make one call and note how it ended."""
-        code, trailing = grpc.StatusCode.CANCELLED, None  # unless we hear otherwise
+        code = grpc.StatusCode.CANCELLED  # unless we hear otherwise
+        trailing: Trailing | None = None
         started_s = time.monotonic()
         try:
             call = self._method(request, timeout=timeout_s, metadata=noted.metadata)
             response: Response | None = await call
             code = grpc.StatusCode.OK
-            if noted.asks_notes:
-                trailing = await call.trailing_metadata()
+            trailing = partial(_trailing_metadata, call)
             if response is None:  # what grpc.aio makes of bytes that it cannot decode
                 return self._fault(noted, Failure.BROKEN, "its answer cannot be decoded")
             return _Answer(response, noted)
         except grpc.aio.AioRpcError as error:
-            code, trailing = error.code(), error.trailing_metadata()
+            code, trailing = error.code(), partial(iter, error.trailing_metadata() or ())
             return self._fault(noted, FAILURES.get(code, Failure.BROKEN), code.name)
         except grpc.aio.UsageError:  # the channel was closed while its version went
             code = grpc.StatusCode.UNAVAILABLE
@@ -197,3 +199,15 @@ class LeafCall(Generic[Response]):
         noted.note(attributes.FAILURE, failure.name)
         if self._leaf.is_source:
             noted.note(attributes.SOURCE_STATUS, RULES[failure].status.name)
+
+
+def _trailing_metadata(call: Any) -> Any:
+    """Return the trailing metadata of a call that was answered, which there is no wait for."""
+    waiting = call.trailing_metadata()
+    try:
+        waiting.send(None)
+    except StopIteration as had:
+        return had.value
+    finally:
+        waiting.close()
+    return None
