@@ -23,13 +23,22 @@ from meshctl.embedded_dynamodb import EmbeddedDynamodb
 from meshkit.bundles import Bundle
 from meshkit.bundles.manifest import MANIFEST
 from meshkit.bundles.store import POINTER
-from meshkit.dynamodb import DEFAULT_TABLE_PREFIX
+from meshkit.dynamodb import DEFAULT_TABLE_PREFIX, bulk_client
+from pipeline.history_load import load_histories
 from pipeline.trending_counts import bucket_counts
 from pipeline.trending_load import fill_store
 from services.candidates.adapters.dynamodb_client import BULK_READ_TIMEOUT_S, dynamodb_client
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
 from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
 from services.candidates.domain.trending import GLOBAL, buckets_in_window
+from services.gateway.adapters.dynamodb_history_writer import DynamodbHistoryWriter
+from services.gateway.adapters.history_table import (
+    PACKED,
+    HistoryTable,
+    create_history_table,
+    user_attribute,
+)
+from signals.keys import item_key
 from tests.broken_bundles import publish_without_forest
 from tests.integration.meshkit_children import Child, wait_until
 from tests.integration.otlp_receiver import OtlpReceiver
@@ -38,6 +47,7 @@ from tests.integration.service_process import started_service
 from tests.small_bundle import AS_OF_S, small_tables
 
 SOURCES = ("ann", "similar", "trending")
+HISTORIES = HistoryTable(DEFAULT_TABLE_PREFIX)
 SLOW_S = 0.3
 """Beyond what the scripted gateway takes for slow: a fiftieth of 5 s."""
 
@@ -222,9 +232,18 @@ def _start_whole(processes: _Processes, scripts: _Scripts) -> None:
     processes.start("ranker", "ranker")
     away = scripts.leaf(fail(grpc.StatusCode.UNAVAILABLE, "away")).address
     at = processes.addresses
+    # So hasty a gateway gets no history by its first read, and any by its second.
+    histories = {
+        "RECMESH_HISTORY": "dynamodb",
+        "RECMESH_HISTORY_TIMEOUT_S": "0.001",
+        "RECMESH_HISTORY_READ_TIMEOUT_S": "20",
+        "RECMESH_HISTORY_THREADS": "1",
+        "RECMESH_HISTORY_WAITING": "0",
+    }
     processes.start(
         "whole",
         "gateway",
+        **histories,
         RECMESH_SOURCES=f"ann={at['ann']},similar={away};{at['similar']},trending={at['trending']}",
         RECMESH_RANKER=f"{away};{at['ranker']}",
     )
@@ -286,6 +305,12 @@ def damage_trends(endpoint: str) -> None:
     client.put_item(TableName=TrendingTables(DEFAULT_TABLE_PREFIX).top, Item=row)
 
 
+def damage_history(endpoint: str, user_id: str) -> None:
+    """Have what is stored of a user be what nobody can read."""
+    item = {**user_attribute(item_key(user_id)), PACKED: {"B": b"of a newer program"}}
+    bulk_client(endpoint).put_item(TableName=HISTORIES.name, Item=item)
+
+
 def _fill(endpoint: str) -> None:
     client = dynamodb_client(endpoint, read_timeout_s=BULK_READ_TIMEOUT_S)
     tables = TrendingTables(DEFAULT_TABLE_PREFIX)
@@ -293,3 +318,5 @@ def _fill(endpoint: str) -> None:
     trends = small_tables()
     counts = bucket_counts(trends.trends, trends.texts, trends.genre_names.names())
     fill_store(DynamodbTrendingStore(client, client, tables), counts, now_s=AS_OF_S)
+    create_history_table(client, HISTORIES)
+    load_histories(trends.histories, trends.keys, DynamodbHistoryWriter(client, HISTORIES))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from itertools import product
+from itertools import count, product
 from typing import Any
 
 import grpc
@@ -23,6 +23,7 @@ from tests.integration.telemetry_mesh import (
     Scripted,
     Stub,
     TelemetryMesh,
+    damage_history,
     damage_trends,
     eventually,
     point_to_a_broken_bundle,
@@ -99,6 +100,40 @@ def answer_well(mesh: TelemetryMesh) -> None:
         ask(mesh.whole, market=market)
     empty = ask(mesh.whole, user_id=USER_IDS[0], exclude_item_ids=ITEM_IDS)
     assert not empty.items
+
+
+def read_histories(mesh: TelemetryMesh) -> None:
+    """Histories that are late, there, damaged, asked for twice at once, and one too many."""
+    strangers = (f"stranger {number}" for number in count())
+    eventually(lambda: _history(mesh, next(strangers)) == common_pb2.SOURCE_STATUS_TIMEOUT)
+    for user_id in USER_IDS[:3]:
+        eventually(partial(_has_history, mesh, user_id, common_pb2.SOURCE_STATUS_OK))
+        ask(mesh.whole, user_id=user_id)
+    damage_history(mesh.dynamodb.endpoint, "damaged")
+    eventually(partial(_has_history, mesh, "damaged", common_pb2.SOURCE_STATUS_ERROR))
+
+    def crowd() -> bool:
+        asking = [next(strangers)] * 8 + [next(strangers) for _ in range(8)]
+        with ThreadPoolExecutor(len(asking)) as pool:
+            statuses = set(pool.map(partial(_history, mesh), asking))
+        return common_pb2.SOURCE_STATUS_SHED in statuses and _has_shared_a_read(mesh)
+
+    eventually(crowd)
+
+
+def _history(mesh: TelemetryMesh, user_id: str) -> int:
+    return ask(mesh.whole, user_id=user_id).coverage.history.status
+
+
+def _has_history(mesh: TelemetryMesh, user_id: str, status: int) -> bool:
+    return _history(mesh, user_id) == status
+
+
+def _has_shared_a_read(mesh: TelemetryMesh) -> bool:
+    return any(
+        span.attributes.get("recmesh.history.lookup") == "shared"
+        for span in list(mesh.receiver.emitted.spans)
+    )
 
 
 def refuse(mesh: TelemetryMesh) -> None:
@@ -324,6 +359,7 @@ def emitted(small_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> I
     """What a mesh emits that is asked for everything, and told to stop."""
     with telemetry_mesh(small_bundle, tmp_path_factory.mktemp("telemetry")) as mesh:
         read_news(mesh)
+        read_histories(mesh)
         answer_well(mesh)
         mesh.rank_without_forest(TIMEOUT_S)
         refuse(mesh)
