@@ -18,6 +18,7 @@ from recmesh_client import (
     Coverage,
     DeadlineExceeded,
     FieldViolation,
+    HistoryCoverage,
     InvalidRequest,
     Overloaded,
     Provenance,
@@ -97,6 +98,9 @@ def test_an_answer_comes_back_as_frozen_typed_values(gateway: ScriptedGateway) -
                 ignored_item_ids=2,
                 tier=common_pb2.TIER_TRENDING_MARKET,
                 quality=0.5,
+                history=pb.HistoryCoverage(
+                    status=common_pb2.SOURCE_STATUS_TIMEOUT, latency=Duration(nanos=20_000_000)
+                ),
             ),
         )
     )
@@ -119,6 +123,7 @@ def test_an_answer_comes_back_as_frozen_typed_values(gateway: ScriptedGateway) -
             ignored_item_ids=2,
             tier=Tier.TRENDING_MARKET,
             quality=0.5,
+            history=HistoryCoverage(SourceStatus.TIMEOUT, 0.02),
         ),
     )
     assert hash(recommendation)

@@ -14,6 +14,7 @@ from signals.bloom import (
     check_filter,
     contains,
     extended,
+    held_back_share,
     with_room,
 )
 
@@ -152,13 +153,25 @@ def test_extending_changes_no_other_filter() -> None:
     assert filter_bytes == before
 
 
-@pytest.mark.parametrize("count", [1, 50, 64, 65, 500, 5_000, 16_384])
+@pytest.mark.parametrize("count", [1, 64, 65, 165, 1_000, 5_000, 16_384, 32_700])
 def test_a_filter_with_room_takes_the_seeds_of_a_request_at_its_rate(count: int) -> None:
     had, seeds, unseen = (random_keys(n, seed=n) for n in (count, 50, 100_000))
 
     filter_bytes = extended(build_filter(had, room=2), seeds)
 
     assert contains(filter_bytes, unseen).mean() < 1e-3
+
+
+@pytest.mark.parametrize("count", [200, 2_000, 32_768])
+def test_the_expected_share_is_what_is_held_back(count: int) -> None:
+    filter_bytes = build_filter(random_keys(count, seed=10))
+
+    expected = held_back_share(filter_bytes)
+
+    assert contains(filter_bytes, random_keys(300_000, seed=11)).mean() == pytest.approx(
+        expected, rel=0.5
+    )
+    assert held_back_share(b"") == 0
 
 
 def test_the_layout_never_changes() -> None:

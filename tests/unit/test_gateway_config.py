@@ -40,6 +40,15 @@ def test_without_more_words_the_current_bundle_is_served_by_the_wall_clock() -> 
     assert config.control_file is None
 
 
+def test_histories_are_the_bundles_unless_dynamodb_is_named() -> None:
+    given = {"RECMESH_HISTORY": "dynamodb", "RECMESH_DYNAMODB_ENDPOINT": "http://127.0.0.1:1"}
+
+    assert read().history.history == "bundle"
+    assert read(given).history.history == "dynamodb"
+    assert read(given).history.dynamodb_endpoint == "http://127.0.0.1:1"
+    assert read(given).history.table_prefix == "recmesh"
+
+
 @pytest.mark.parametrize("variable", sorted(GIVEN))
 def test_a_variable_that_is_required_is_named_when_it_is_missing(variable: str) -> None:
     with pytest.raises(ConfigError, match=f"{variable} is not set"):
@@ -58,6 +67,10 @@ def test_a_variable_that_is_required_is_named_when_it_is_missing(variable: str) 
         ("RECMESH_SOURCES", "ann=127.0.0.1:1;", "is not host:port"),
         ("RECMESH_SOURCES", "ann=127.0.0.1:1,ann=127.0.0.1:2", "names a source twice"),
         ("RECMESH_RANKER", "nowhere", "is not host:port"),
+        ("RECMESH_HISTORY", "postgres", "allowed: bundle, dynamodb"),
+        ("RECMESH_HISTORY_TIMEOUT_S", "0", "less than 0.001"),
+        ("RECMESH_HISTORY_THREADS", "0", "less than 1"),
+        ("RECMESH_HISTORY_CACHE_USERS", "x", "not a whole number"),
         ("RECMESH_RANKER", "127.0.0.1:1,127.0.0.1:2", "needs its IPv6 host in brackets"),
         ("RECMESH_CLOCK", "sundial", "not one of the choices"),
         ("RECMESH_CANDIDATES_PER_SOURCE", "0", "less than 1"),

@@ -1,12 +1,14 @@
 """What the mesh passes on of a history."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.domain.history import NO_PLAYS, compose_history
 from services.gateway.domain.values import History
-from signals.bloom import contains
+from signals.bloom import build_filter, contains
 from signals.limits import MAX_HISTORY_PLAYS
 from tests.unit.gateway_world import CASES, NO_ROWS, item_rules, plays_of, rows_of
 
@@ -60,6 +62,28 @@ def test_no_plays_and_no_seeds_are_an_empty_history_with_an_empty_filter() -> No
 
     assert history.rows.tolist() == history.ages_s.tolist() == []
     assert history.seen_filter == b""
+
+
+def test_a_stored_filter_goes_on_with_the_seed_items_and_the_plays_added() -> None:
+    long_ago = np.array([123456789], dtype=np.uint64)
+    plays = replace(plays_of([5, 6]), seen_filter=build_filter(long_ago))
+
+    history = compose_history(plays, rows_of([8]), KEYS, NOW_S)
+
+    assert history.rows.tolist() == [8, 6, 5]
+    assert holds(history, [5, 6, 8])
+    assert contains(history.seen_filter, long_ago).all()
+
+
+def test_a_user_of_whom_the_bundle_knows_no_item_keeps_the_filter() -> None:
+    long_ago = np.array([123456789], dtype=np.uint64)
+
+    history = compose_history(
+        replace(NO_PLAYS, seen_filter=build_filter(long_ago)), NO_ROWS, KEYS, NOW_S
+    )
+
+    assert len(history.rows) == 0
+    assert contains(history.seen_filter, long_ago).all()
 
 
 A_PLAY = st.tuples(st.integers(0, 399), st.integers(0, 2_000))

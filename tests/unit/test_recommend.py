@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshkit.clock import FixedClock
+from services.gateway.domain.failures import RULES, Failure
 from services.gateway.domain.filters import ItemRules, allowed_rows
-from services.gateway.domain.history import NO_PLAYS, Plays
 from services.gateway.domain.recommend import (
     Limits,
     Recommender,
@@ -23,6 +23,7 @@ from services.gateway.domain.trail import Fact
 from services.gateway.domain.values import (
     Answer,
     Ask,
+    HistoryReading,
     Merged,
     RankedBy,
     RankerAnswer,
@@ -30,6 +31,8 @@ from services.gateway.domain.values import (
     SourceStatus,
     Subject,
 )
+from signals.tiers import Tier
+from tests.contract.in_memory_history_store import InMemoryHistoryStore
 from tests.unit.gateway_world import (
     CASES,
     answer_of,
@@ -72,17 +75,6 @@ class FakeRanker:
         if self.is_down:
             return RankerAnswer(None, failed=True, latency_s=timeout_s)
         return RankerAnswer(candidates.rows.astype(np.float32), failed=False, latency_s=0.001)
-
-
-@dataclass(frozen=True, slots=True)
-class FakeHistory:
-    """Knows one listener."""
-
-    known: Plays
-
-    async def plays(self, user_id: str, *, timeout_s: float) -> Plays:
-        del timeout_s
-        return self.known if user_id == LISTENER else NO_PLAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +123,12 @@ class World:
             name: FakeSource(given_answers.get(name, answer_of(name, []))) for name in SOURCES
         }
         self.ranker = FakeRanker(ranker_is_down)
+        self.history = InMemoryHistoryStore({LISTENER: plays_of(played)})
         self.trail = FakeTrail()
         self.rules = rules or item_rules(N_ITEMS)
         self.recommender = Recommender(
             bundle=ServedBundle("bundle-1", self.rules, rows_of(range(len(self.rules.keys.keys)))),
-            history=FakeHistory(plays_of(played)),
+            history=self.history,
             sources=self.sources,
             ranker=self.ranker,
             switches=FakeSwitches(frozenset(disabled)),
@@ -284,6 +277,48 @@ def test_seed_items_make_a_history_for_somebody_unknown() -> None:
     assert answer.ranked_by is RankedBy.MODEL
 
 
+@pytest.mark.parametrize(
+    "failure", [Failure.LATE, Failure.UNAVAILABLE, Failure.FULL, Failure.BROKEN]
+)
+def test_a_history_that_cannot_be_read_leaves_a_degraded_answer_of_the_seed_items(
+    failure: Failure,
+) -> None:
+    world = World(GOOD)
+    world.history.failure = failure
+
+    answer = world.answer(ask_for(seeds=[IDS[3]]))
+
+    (subject, _, _) = world.sources["ann"].asked[0]
+    assert subject.history.rows.tolist() == [3]
+    assert answer.slate.rows.tolist() == [16, 15, 14, 13, 12]
+    assert answer.history.status is RULES[failure].status
+    assert answer.tier is Tier.RECENT_ITEMS
+    assert answer.is_degraded
+
+
+def test_waiting_in_vain_for_a_history_is_no_sign_of_a_full_gateway() -> None:
+    world = World(GOOD)
+    whole = world.answer(ask_for())
+    slow = HistoryReading(SourceStatus.TIMEOUT, latency_s=0.02)
+
+    late = replace(whole, history=slow)
+    slow_but_there = replace(whole, history=replace(slow, status=SourceStatus.OK))
+
+    assert late.waited_in_vain_s == pytest.approx(whole.waited_in_vain_s + 0.02)
+    assert slow_but_there.waited_in_vain_s == whole.waited_in_vain_s
+
+
+@CASES
+@given(st.floats(0.0, 10.0))
+def test_reading_the_history_leaves_four_fifths_of_the_budget(budget_s: float) -> None:
+    world = World(GOOD)
+
+    world.answer(ask_for(), budget_s)
+
+    (timeout_s,) = world.history.timeouts_s
+    assert timeout_s <= budget_s / 5
+
+
 def test_no_candidates_are_no_question_to_the_ranker() -> None:
     world = World()
 
@@ -321,8 +356,8 @@ def test_an_expired_budget_asks_nobody_and_still_answers_from_popularity() -> No
 
     assert world.asked_sources() == []
     assert world.ranker.asked == []
-    assert answer.slate.rows.tolist() == [1, 2, 3, 4]
-    assert set(statuses(answer).values()) == {SourceStatus.TIMEOUT}
+    assert answer.slate.rows.tolist() == [0, 1, 2, 3]
+    assert {*statuses(answer).values(), answer.history.status} == {SourceStatus.TIMEOUT}
     assert answer.is_degraded
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from meshctl.slate_table import print_slate
 from recmesh_client import (
     Coverage,
+    HistoryCoverage,
     Provenance,
     RankedBy,
     Recommendation,
@@ -82,6 +83,25 @@ def test_titles_are_shown_as_they_are_but_for_control_characters(title: str) -> 
 )
 def test_coverage_shows_each_source(source: str, cells: list[str]) -> None:
     assert row_with(source, printed()) == cells
+
+
+@pytest.mark.parametrize(
+    ("history", "cells"),
+    [
+        (HistoryCoverage(SourceStatus.OK), ["(history)", "OK", "-"]),
+        (HistoryCoverage(SourceStatus.TIMEOUT, 0.02), ["(history)", "TIMEOUT", "20.0 ms"]),
+    ],
+)
+def test_coverage_shows_how_the_history_was_read(
+    history: HistoryCoverage, cells: list[str]
+) -> None:
+    shown = printed(coverage=replace(COVERAGE, history=history))
+
+    assert row_with("(history)", shown) == cells
+
+
+def test_a_gateway_that_says_nothing_of_histories_has_no_line_of_it() -> None:
+    assert "(history)" not in printed()
 
 
 @pytest.mark.parametrize(
