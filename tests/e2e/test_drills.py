@@ -10,7 +10,7 @@ import pytest
 
 from meshctl.drills.run import SCENARIOS
 
-LIMIT_S = 300.0
+LIMIT_S = 600.0
 
 pytestmark = [pytest.mark.load, pytest.mark.timeout(LIMIT_S + 60)]
 

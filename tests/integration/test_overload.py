@@ -192,6 +192,7 @@ def test_a_place_is_held_by_work_that_outlives_its_caller() -> None:
     with started("aio", admission=places) as probe:
         late = probe.outlived_call(lambda *_: behave())
         wait_until(lambda: probe.gate.running == 0)
+        probe.behaviour = lambda request, _: request
         refused(lambda: probe.call_again(timeout=NO_DEADLINE))
         end.set()
         wait_until(lambda: places.in_flight == 0)
