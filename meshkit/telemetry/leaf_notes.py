@@ -1,7 +1,8 @@
 """The notes of a served call in the form in which they return to the caller: compact JSON.
 
-They say when things happened relative to the call's own beginning, since clocks differ. No text
-of an error is in them: it must not leave the process.
+They are written as they are held, in one go: a leaf does so for every unsampled call, a gateway
+reads few. Times are of the leaf's own clock, and read relative to the call's beginning, since
+clocks differ. No text of an error is in them: it must not leave the process.
 """
 
 import json
@@ -13,7 +14,7 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
 from meshkit.telemetry import semconv
 from meshkit.telemetry.notes import Event, Note, Value
-from meshkit.telemetry.recording import Recording
+from meshkit.telemetry.recording import Recording, Stage
 
 NOTES_RETURNED = "recmesh-notes-bin"
 """Trailing metadata in which a callee returns its notes, where the trace is not sampled.
@@ -26,16 +27,6 @@ cost its two sides 14 us.
 MAX_BYTES = 1_400
 MAX_STAGES = 16
 MAX_LINKS = 4
-
-
-def _refuse(value: object) -> None:
-    raise TypeError(f"no note is made of {type(value).__name__}")
-
-
-# What `json.dumps` makes anew each time it is called, at more than twice the cost of its use.
-_parts = json.encoder.c_make_encoder(  # type: ignore[attr-defined]  # typeshed does not have it
-    None, _refuse, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True
-)
 
 _NS_PER_US = 1_000
 _MAX_US = 3_600_000_000  # no call takes an hour
@@ -63,44 +54,55 @@ class LeafNotes:
 
 def write(recording: Recording, origin: Origin) -> bytes | None:
     """Return the notes so far, without attributes or stages where they grow too large."""
-    whole = _as_json(recording, origin)
-    written = _encode(whole).encode()
+    own, stages = recording.own, recording.as_noted
+    said: dict[str, Any] = {
+        "s": origin.service_name,
+        "i": origin.instance_id,
+        "id": own.span_id,
+        "at": own.start_ns,
+        "us": int(recording.duration_s * 1e6),
+        "a": own.attributes,
+        "t": stages if len(stages) <= MAX_STAGES else stages[:MAX_STAGES],
+    }
+    if own.is_error or own.events or own.links:
+        said |= _rare_parts(own)
+    written = _encode(said)
     if len(written) <= MAX_BYTES:
         return written
-    bare = [stage[:3] for stage in whole["t"]]
-    for shortened in ({**whole, "t": bare}, {**whole, "t": [], "a": {}, "l": ()}):
-        written = _encode(shortened).encode()
+    bare = [(*_stage_of(each)[:4], None, None) for each in said["t"]]
+    for shortened in ({**said, "t": bare}, {**said, "t": [], "a": {}, "l": []}):
+        written = _encode(shortened)
         if len(written) <= MAX_BYTES:
             return written
     return None
 
 
-def _encode(value: dict[str, Any]) -> str:
-    return "".join(_parts(value, 0))
-
-
-def _as_json(recording: Recording, origin: Origin) -> dict[str, Any]:
-    own = recording.own
-    said = {
-        "s": origin.service_name,
-        "i": origin.instance_id,
-        "id": own.span_id,
-        "us": int(recording.duration_s * 1e6),
-        "a": own.attributes,
-        "t": [_stage_as_json(note, own.start_ns) for note in recording.notes[:MAX_STAGES]],
+def _rare_parts(own: Note) -> dict[str, Any]:
+    """Return what most calls do not have."""
+    return {
+        "e": int(own.is_error),
+        "x": [event.attributes.get(semconv.EXCEPTION_TYPE, "") for event in own.events],
+        "l": [[link.trace_id, link.span_id] for link in own.links[:MAX_LINKS]],
     }
-    if own.is_error:
-        said["e"] = 1
-    if own.events:
-        said["x"] = [event.attributes.get(semconv.EXCEPTION_TYPE, "") for event in own.events]
-    if own.links:
-        said["l"] = [[link.trace_id, link.span_id] for link in own.links[:MAX_LINKS]]
-    return said
 
 
-def _stage_as_json(note: Note, start_ns: int) -> tuple[str, int, int, dict[str, Any]]:
-    offset_us = (note.start_ns - start_ns) // _NS_PER_US
-    return note.name, offset_us, (note.end_ns - note.start_ns) // _NS_PER_US, note.attributes
+def _encode(said: dict[str, Any]) -> bytes:
+    return "".join(_parts(said, 0)).encode()
+
+
+def _stage_of(noted: object) -> Stage:
+    """Return a note as a stage is held; the encoder asks for what it cannot write."""
+    if isinstance(noted, tuple):
+        return noted
+    if isinstance(noted, Note):
+        return noted.name, 0, noted.start_ns, noted.end_ns, noted.attributes, None
+    raise TypeError(f"no note is made of {type(noted).__name__}")
+
+
+# What `json.dumps` makes anew each time it is called, at more than twice the cost of its use.
+_parts = json.encoder.c_make_encoder(  # type: ignore[attr-defined]  # typeshed does not have it
+    None, _stage_of, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True
+)
 
 
 def returned_in(trailing: Iterable[tuple[str, str | bytes]] | None) -> LeafNotes | None:
@@ -132,16 +134,19 @@ def _from_json(said: dict[str, Any]) -> LeafNotes:
         for kind in said.get("x", ())
     ]
     own.links = [_link(trace_id, span_id) for trace_id, span_id in said.get("l", ())]
-    stages = [_stage(stage, own.span_id) for stage in said["t"]]
+    began_ns = _number(said["at"], _MAX_INT)
+    stages = [_stage(stage, own.span_id, began_ns) for stage in said["t"]]
     return LeafNotes(Origin(str(said["s"]), str(said["i"])), own, stages)
 
 
-def _stage(said: list[Any], parent_id: int) -> Note:
-    name, offset_us, duration_us, *rest = said
-    start_ns = _number(offset_us, _MAX_US) * _NS_PER_US
+def _stage(said: list[Any], parent_id: int, began_ns: int) -> Note:
+    name, _, start_ns, end_ns, attributes, error_type = said
+    start_ns = _number(start_ns - began_ns, _MAX_US * _NS_PER_US)
     note = Note(str(name), SpanKind.INTERNAL, 0, parent_id, start_ns)
-    note.end_ns = start_ns + _number(duration_us, _MAX_US) * _NS_PER_US
-    note.attributes = _attributes(rest[0]) if rest else {}
+    note.end_ns = _number(end_ns - began_ns, _MAX_US * _NS_PER_US)
+    note.attributes = _attributes(attributes or {})
+    if error_type is not None:
+        note.fail(str(error_type))
     return note
 
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -33,6 +34,7 @@ _ATTEMPTS = "grpc-previous-rpc-attempts"
 _log = logging.getLogger(__name__)
 
 _NO_PARENT = Context()
+_mode = lru_cache(Mode)
 _new_trace_id = RandomIdGenerator().generate_trace_id
 
 
@@ -161,7 +163,7 @@ class Recorder:
         is_recording = self._processor is not None and (
             is_sampled or keeps or parent is not None  # who is in no trace has no use for notes
         )
-        mode = Mode(is_sampled, is_recording, is_recording and not is_sampled and not keeps)
+        mode = _mode(is_sampled, is_recording, is_recording and not is_sampled and not keeps)
         return Recording(name, kind, trace_id, parent, mode, self._export)
 
     def _export(self, recording: Recording) -> None:

@@ -43,7 +43,7 @@ class Mode:
     """The caller gets the notes, and decides."""
 
 
-_Stage: TypeAlias = tuple[str, int, int, int, dict[str, Value] | None, str | None]
+Stage: TypeAlias = tuple[str, int, int, int, dict[str, Value] | None, str | None]
 """Name, id or 0, start and end, attributes, error type: a note is made of it where one is read."""
 
 UNRECORDED = Mode(is_sampled=False, is_recording=False)
@@ -90,7 +90,7 @@ class Recording:
         """Time that the call had, seconds; None: no limit."""
         self.reason: str | None = None
         """Why the trace is worth keeping."""
-        self._noted: list[Note | _Stage] = []
+        self._noted: list[Note | Stage] = []
         self._finish = finish
         self._holders = 1
         self._stage_id = 0
@@ -122,6 +122,11 @@ class Recording:
         noted = [each if isinstance(each, Note) else _as_note(each, own_id) for each in self._noted]
         self._noted = list(noted)
         return noted
+
+    @property
+    def as_noted(self) -> Sequence[Note | Stage]:
+        """The notes in the form that they are held in, which costs nothing."""
+        return self._noted
 
     @property
     def context(self) -> SpanContext:
@@ -254,7 +259,7 @@ class _CurrentSpan(NonRecordingSpan):
         return f"CurrentSpan({self.get_span_context()!r})"
 
 
-def _as_note(stage: _Stage, parent_id: int) -> Note:
+def _as_note(stage: Stage, parent_id: int) -> Note:
     name, span_id, start_ns, end_ns, attributes, error_type = stage
     span_id = span_id or new_id()
     note = Note(name, SpanKind.INTERNAL, span_id, parent_id, start_ns, end_ns, attributes or {})

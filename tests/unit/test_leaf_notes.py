@@ -36,7 +36,7 @@ def test_notes_are_read_as_they_were_written() -> None:
     noted.link(LINK)
     noted.skip()
     noted.mark("retrieve", {"rows": 200})
-    noted.mark("sort")
+    noted.mark("sort", error_type="KeyError")
 
     read = leaf_notes.read(written(noted))
 
@@ -49,8 +49,10 @@ def test_notes_are_read_as_they_were_written() -> None:
     assert [(link.trace_id, link.span_id) for link in read.own.links] == [(0xABC, 0xDEF)]
     assert [(note.name, note.attributes) for note in read.stages] == [
         ("retrieve", {"rows": 200}),
-        ("sort", {}),
+        ("sort", {"error.type": "KeyError"}),
     ]
+    assert [note.is_error for note in read.stages] == [False, True]
+    assert read.stages[0].end_ns == read.stages[1].start_ns > 0
     assert {note.parent_id for note in read.stages} == {noted.own.span_id}
     assert all(0 <= note.start_ns <= note.end_ns <= read.own.end_ns + 1 for note in read.stages)
 
@@ -99,7 +101,7 @@ JSON: Any = st.recursive(
 )
 
 
-@given(st.sampled_from(["s", "i", "id", "us", "e", "a", "x", "l", "t"]), JSON)
+@given(st.sampled_from(["s", "i", "id", "at", "us", "e", "a", "x", "l", "t"]), JSON)
 def test_notes_with_anything_wrong_in_them_raise_nothing(field: str, wrong: Any) -> None:
     noted = recording_of()
     noted.mark("stage", {"count": 1})
@@ -118,7 +120,9 @@ def test_notes_with_anything_wrong_in_them_raise_nothing(field: str, wrong: Any)
         ("us", -1),
         ("us", 10**18),
         ("l", [[2**128, 1]]),
-        ("t", [["stage", -5, 1]]),
+        ("at", -1),
+        ("t", [["stage", 0, 0, 1, None, None]]),
+        ("t", [["stage", 0, 2**62, 2**62, None, None]]),
         ("a", {"count": 2**63}),
     ],
 )
