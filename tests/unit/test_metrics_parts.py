@@ -142,13 +142,15 @@ class Exporter(SpanExporter):
     """Answers as it is told."""
 
     def __init__(self, result: SpanExportResult | Exception) -> None:
-        self._result = result
+        self.result = result
+        self.batches = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         del spans
-        if isinstance(self._result, Exception):
-            raise self._result
-        return self._result
+        self.batches += 1
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
 
     def shutdown(self) -> None:
         pass
@@ -197,6 +199,34 @@ def test_spans_of_a_batch_that_fails_are_counted(result: SpanExportResult | Exce
     stop(processor)
 
     assert dropped(meter, "export_failed") == 3
+
+
+@pytest.mark.parametrize("result", [SpanExportResult.FAILURE, RuntimeError("gone")])
+def test_a_collector_that_is_gone_is_tried_less_and_less_until_it_is_there(
+    result: SpanExportResult | Exception,
+) -> None:
+    meter, now_s, exporter = ReadableMeter(), [100.0], Exporter(result)
+    processor = batching(exporter, meter, lambda: now_s[0])
+
+    def tries(seconds: int) -> list[int]:
+        """Export a span a second; return in which of the seconds it was tried."""
+        tried = []
+        for second in range(seconds):
+            before = exporter.batches
+            processor.on_end(span())
+            processor.force_flush()
+            tried += [second] * (exporter.batches - before)
+            now_s[0] += 1.0
+        return tried
+
+    while_gone = tries(120)
+    exporter.result = SpanExportResult.SUCCESS
+    once_there = tries(40)
+    stop(processor)
+
+    assert while_gone == [0, 5, 15, 35, 75, 115]
+    assert once_there == list(range(35, 40))
+    assert dropped(meter, "export_failed") == 155
 
 
 def test_spans_that_arrive_are_not_counted() -> None:
