@@ -10,7 +10,7 @@ from pipeline.metrics import METRICS, ListQuality, list_quality
 from pipeline.offline_mesh import OfflineMesh, ranking_query
 from services.gateway.domain.recommend import reorder
 from services.gateway.domain.rerank import select
-from services.gateway.domain.values import Rows
+from services.gateway.domain.values import History, Merged, Rows, Scores
 from services.ranker.domain.rank import rank
 from services.ranker.domain.values import ScoringModel
 from signals.bundle_facts import BundleFacts
@@ -100,21 +100,33 @@ def lists_of(mesh: OfflineMesh, model: ScoringModel, user_key: int) -> dict[str,
     history = mesh.history(user_key)
     answers = mesh.ask_sources(history)
     candidates = mesh.candidates(history, answers)
-    scores = rank(ranking_query(candidates, history), mesh.item_tables(), model)
-    ranked = reorder(candidates, scores)
+    ranked = reorder(candidates, scores_of(mesh, model, candidates, history))
     return {
         RANKED: ranked.rows[select(ranked, LIST_LENGTH, mesh.rules)],
         MERGED: candidates.rows,
         **{answer.source: answer.rows for answer in answers},
-        POPULARITY: _popular(mesh, user_key),
+        POPULARITY: popular_rows(mesh, user_key),
     }
 
 
-def _popular(mesh: OfflineMesh, user_key: int) -> Rows:
+def scores_of(
+    mesh: OfflineMesh, model: ScoringModel, candidates: Merged, history: History
+) -> Scores | None:
+    """Return the model's scores of `candidates`; None where the gateway would not ask the ranker.
+
+    It does not without candidates or without a history: merge order stays.
+    """
+    if not len(candidates.rows) or not len(history.rows):
+        return None
+    return rank(ranking_query(candidates, history), mesh.item_tables(), model)
+
+
+def popular_rows(mesh: OfflineMesh, user_key: int) -> Rows:
+    """Return the `LIST_LENGTH` items with most listeners that the user has not had."""
     popular = mesh.tables.popularity.rows
     played, _ = mesh.tables.histories.of(user_key)
     head = popular[: LIST_LENGTH + len(played)]
-    return head[~np.isin(head, played)]
+    return head[~np.isin(head, played)][:LIST_LENGTH]
 
 
 def half_width(values: list[float]) -> float:

@@ -1,0 +1,1 @@
+"""What a published bundle is worth, measured against what its users did next."""
