@@ -98,9 +98,6 @@ def test_an_answer_comes_back_as_frozen_typed_values(gateway: ScriptedGateway) -
                 ignored_item_ids=2,
                 tier=common_pb2.TIER_TRENDING_MARKET,
                 quality=0.5,
-                history=pb.HistoryCoverage(
-                    status=common_pb2.SOURCE_STATUS_TIMEOUT, latency=Duration(nanos=20_000_000)
-                ),
             ),
         )
     )
@@ -123,10 +120,30 @@ def test_an_answer_comes_back_as_frozen_typed_values(gateway: ScriptedGateway) -
             ignored_item_ids=2,
             tier=Tier.TRENDING_MARKET,
             quality=0.5,
-            history=HistoryCoverage(SourceStatus.TIMEOUT, 0.02),
         ),
     )
     assert hash(recommendation)
+
+
+def test_what_came_of_the_history_comes_back_too(gateway: ScriptedGateway) -> None:
+    history = pb.HistoryCoverage(
+        status=common_pb2.SOURCE_STATUS_TIMEOUT, latency=Duration(nanos=20_000_000)
+    )
+    gateway.default = answer(pb.RecommendResponse(coverage=pb.Coverage(history=history)))
+
+    recommendation = run(gateway, lambda client: client.recommend())
+
+    assert recommendation.coverage.history == HistoryCoverage(SourceStatus.TIMEOUT, 0.02)
+
+
+def test_a_gateway_older_than_stored_histories_says_nothing_of_them(
+    gateway: ScriptedGateway,
+) -> None:
+    gateway.default = answer(pb.RecommendResponse(coverage=pb.Coverage()))
+
+    recommendation = run(gateway, lambda client: client.recommend())
+
+    assert recommendation.coverage.history == HistoryCoverage(SourceStatus.UNSPECIFIED, None)
 
 
 def test_the_enums_hold_every_value_of_the_contract() -> None:
