@@ -31,6 +31,7 @@ from meshkit.dynamodb import DEFAULT_TABLE_PREFIX
 from services.candidates.adapters.dynamodb_client import dynamodb_client, translated_errors
 from services.candidates.adapters.trending_tables import TrendingTables
 from services.candidates.domain.trending import TrendingStoreError
+from services.gateway.adapters.history_table import HistoryTable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -222,10 +223,12 @@ def _reinstall(module: str) -> str:
 
 
 def _dynamodb_at(endpoint: str, environment: Mapping[str, str]) -> Finding:
-    tables = TrendingTables(environment.get(TABLE_PREFIX) or DEFAULT_TABLE_PREFIX)
+    prefix = environment.get(TABLE_PREFIX) or DEFAULT_TABLE_PREFIX
+    tables = TrendingTables(prefix)
+    names = (tables.counts, tables.top, HistoryTable(prefix).name)
     try:
         missing = _missing_tables(
-            dynamodb_client(endpoint, read_timeout_s=DYNAMODB_TIMEOUT_S), tables
+            dynamodb_client(endpoint, read_timeout_s=DYNAMODB_TIMEOUT_S), names
         )
     except TrendingStoreError as exc:
         mend = f"start or mend it, or unset {DYNAMODB_ENDPOINT} to have an embedded one"
@@ -233,14 +236,14 @@ def _dynamodb_at(endpoint: str, environment: Mapping[str, str]) -> Finding:
     if missing:
         detail = f"{endpoint}: no table {', '.join(missing)}"
         return Finding("DynamoDB", "WARN", detail, "meshctl dynamodb create")
-    return Finding("DynamoDB", "OK", f"{endpoint}: {tables.counts} and {tables.top} are there")
+    return Finding("DynamoDB", "OK", f"{endpoint}: {', '.join(names)} are there")
 
 
-def _missing_tables(client: "DynamoDBClient", tables: TrendingTables) -> list[str]:
+def _missing_tables(client: "DynamoDBClient", names: Sequence[str]) -> list[str]:
     with translated_errors("list the tables"):
         pages = client.get_paginator("list_tables").paginate()
         there = {name for page in pages for name in page["TableNames"]}
-    return [name for name in (tables.counts, tables.top) if name not in there]
+    return [name for name in names if name not in there]
 
 
 def _graded(amount: float, *, needed: float, wanted: float) -> Verdict:

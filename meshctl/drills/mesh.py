@@ -24,6 +24,7 @@ from meshctl.standard_mesh import (
     LEAVES,
     RANKER,
     SOURCES,
+    History,
     MeshSettings,
     standard_specs,
 )
@@ -46,6 +47,8 @@ class MeshPlan:
     leaf_faults: FaultLevel | None = None
     """Level of the proxies before every leaf; None: no proxies."""
     has_dynamodb_faults: bool = False
+    history: History = "bundle"
+    """Where the gateways read users' histories."""
     extra_env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Settings of processes, see `MeshSettings.extra_env`."""
 
@@ -189,7 +192,13 @@ def _settings(plan: MeshPlan, world: World, directory: Path) -> MeshSettings:
     return MeshSettings(
         bundles=world.bundles,
         bundle_version=world.version,
-        prepare_dynamodb=partial(prepare_dynamodb, bundles=world.bundles, version=world.version),
+        prepare_dynamodb=partial(
+            prepare_dynamodb,
+            bundles=world.bundles,
+            version=world.version,
+            with_histories=plan.history == "dynamodb",
+        ),
+        history=plan.history,
         workers=plan.workers,
         fault_proxies=plan.leaf_faults is not None,
         extra_env={GATEWAY: _SAMPLING, **plan.extra_env, **_levels(plan)},

@@ -52,7 +52,7 @@ def troubled_mesh(collector: Collector, directory: Path) -> Iterator["Trouble"]:
         "RECMESH_TRENDING_REFRESH_S": "1",
     }
     names = [f"candidates-{part}" if part in SOURCES else part for part in PARTS]
-    plan = MeshPlan(workers=WORKERS, extra_env=dict.fromkeys(names, settings))
+    plan = MeshPlan(workers=WORKERS, history="dynamodb", extra_env=dict.fromkeys(names, settings))
     with (
         drill_mesh(plan, open_world(store), directory, print) as mesh,
         RecommendationClient(mesh.gateways(), default_timeout_s=IN_TIME_S) as client,

@@ -26,6 +26,7 @@ from meshctl.embedded_dynamodb import EmbeddedDynamodb
 from meshkit.bundles import Bundle, open_store
 from services.candidates.adapters.dynamodb_client import bulk_client
 from services.candidates.adapters.trending_tables import TrendingTables, create_trending_tables
+from services.gateway.adapters.history_table import HistoryTable, create_history_table
 
 
 @pytest.fixture
@@ -170,12 +171,13 @@ def test_an_endpoint_without_tables_is_a_warning_that_names_the_command(
     finding = dynamodb(machine)
 
     assert finding.verdict == "WARN"
-    assert "nobody_trend_counts, nobody_trend_top" in finding.detail
+    assert "nobody_trend_counts, nobody_trend_top, nobody_histories" in finding.detail
     assert finding.mend == "meshctl dynamodb create"
 
 
 def test_an_endpoint_with_the_tables_is_ok(tmp_path: Path, endpoint: str) -> None:
     create_trending_tables(bulk_client(endpoint), TrendingTables("ours"))
+    create_history_table(bulk_client(endpoint), HistoryTable("ours"))
     machine = a_machine(tmp_path, RECMESH_DYNAMODB_ENDPOINT=endpoint, RECMESH_TABLE_PREFIX="ours")
 
     finding = dynamodb(machine)

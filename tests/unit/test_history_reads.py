@@ -13,7 +13,7 @@ import pytest
 from meshkit import dynamodb
 from services.gateway.adapters.history_cache import Found, HistoryCache
 from services.gateway.adapters.history_metrics import CACHED, READ, REFUSED, SHARED, HistoryMetrics
-from services.gateway.adapters.history_reads import FAILURES, HistoryReads, ReadLimits
+from services.gateway.adapters.history_reads import HistoryReads, ReadLimits
 from services.gateway.adapters.packed_history import PackedHistoryError
 from services.gateway.domain.failures import Failure
 from services.gateway.domain.stored_history import StoredHistory, stored_history
@@ -194,7 +194,9 @@ def test_without_time_only_the_cache_is_asked() -> None:
 
 
 ERRORS = [
-    *((kind("x"), failure) for kind, failure in FAILURES),
+    (dynamodb.DynamodbUnavailableError("x"), Failure.UNAVAILABLE),
+    (dynamodb.DynamodbThrottledError("x"), Failure.FULL),
+    (dynamodb.DynamodbMisconfiguredError("x"), Failure.REFUSED),
     (dynamodb.DynamodbTableMissingError("x"), Failure.REFUSED),
     (dynamodb.DynamodbError("x"), Failure.BROKEN),
     (PackedHistoryError("x"), Failure.BROKEN),
