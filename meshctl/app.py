@@ -15,6 +15,7 @@ COMMANDS: Mapping[str, str] = {
     "demo": "meshctl.demo:demo",
     "data": "meshctl.data:app",
     "train": "meshctl.train:train",
+    "evaluate": "meshctl.evaluate:evaluate",
     "bundle": "meshctl.bundle:app",
     "up": "meshctl.up:up",
     "status": "meshctl.status:status",
