@@ -127,15 +127,26 @@ def ask(variant: Variant, world: World, records: Path, requests: int) -> None:
 
 
 def compare(compared: Sequence[Variant], world: World, directory: Path, plan: "Plan") -> None:
-    """Measure every variant in turn, forth and back."""
+    """Measure every variant in turn, forth and back, each time from another one on.
+
+    The last of a turn is the first of the next, and 2 to 6 % cheaper for that: it still has the
+    processor's caches. So every variant has to be that as often as the others.
+    """
     for variant in compared:
         ask(variant, world, directory / "warm.jsonl", WARM_REQUESTS)
         variant.cpu_ms.clear()
         variant.latencies_ms.clear()
     for number in range(plan.rounds):
-        for variant in compared if number % 2 == 0 else reversed(compared):
+        for variant in turn(compared, number):
             ask(variant, world, directory / "records.jsonl", plan.requests)
         print(f"round {number + 1} of {plan.rounds}", file=sys.stderr)
+
+
+def turn(compared: Sequence[Variant], number: int) -> list[Variant]:
+    """Return the order of a round."""
+    first = number // 2 % len(compared)
+    order = [*compared[first:], *compared[:first]]
+    return order if number % 2 == 0 else order[::-1]
 
 
 @dataclass(frozen=True, slots=True)
