@@ -12,7 +12,7 @@ PIP_INSTALL := -m pip install --disable-pip-version-check $(shell test -t 2 || e
 PROTO_FILES = $(shell find protos -name '*.proto' | sort)
 CODE := services signals meshkit pipeline meshctl recmesh_client benchmarks deploy tests
 
-.PHONY: help setup demo test drill bench bench-tracing bench-growth compose-test compose-smoke check format format-check lint typecheck protos protos-check lock clean
+.PHONY: help setup demo test drill bench bench-tracing bench-growth bench-quality compose-test compose-smoke check format format-check lint typecheck protos protos-check lock clean
 
 help: ## List these targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ bench-tracing: setup ## Measure what tracing costs (about 4 minutes).
 bench-growth: setup ## Measure catalogues of 10 thousand to 1 million items (about 10 minutes).
 	@mkdir -p build/bench
 	@$(BIN)/python -m benchmarks.growth --json build/bench/growth.json
+
+bench-quality: setup ## Compare the ranked list with its peers on the public data sets that RECMESH_DATA has.
+	@$(BIN)/python -m benchmarks.quality --json build/bench/quality.json
 
 compose-test: setup ## Run the containers' core profile under podman, break it, see it mend.
 	@deploy/compose/test.sh

@@ -1,0 +1,1 @@
+"""Ranking quality beside peers, one protocol for all: `python -m benchmarks.quality`."""
