@@ -59,7 +59,7 @@ from benchmarks.tracing import collectors, world_of
 from meshctl.drills.world import World
 from meshkit.bundles import open_store
 from pipeline.log_directory import EVENTS_FILE
-from pipeline.train_ranker import ForestSize
+from pipeline.recipe import ForestSettings, Recipe
 from services.candidates.domain.values import CandidateSource
 from services.gateway.domain.values import Ask, Rows
 from services.ranker.adapters.model_text import FILE as MODEL_FILE
@@ -76,7 +76,7 @@ CHECK_CALLERS = 2
 CHECK_LIMIT_S = 30.0
 """The mesh reads what trends for somebody's genres only once somebody has asked."""
 CHECK_PAUSE_S = 1.0
-MODEL = ForestSize(leaves=31, least_trees=300, most_trees=300)
+MODEL = Recipe(forest=ForestSettings(leaves=31, least_trees=300, most_trees=300))
 """Of the world that is trained here: what training grows of so small a log by itself, at most 200
 trees of 15 leaves, is less than what large logs ask for."""
 RAMP_S = 1.0

@@ -28,7 +28,7 @@ from meshctl.drills.world import World, open_world, train_world
 from meshctl.local_mesh import LocalMesh, MeshFacts
 from meshctl.prepare import prepare_dynamodb
 from meshctl.standard_mesh import PARTS, SOURCES, MeshSettings, standard_specs
-from pipeline.train_ranker import DEFAULT_SIZE, ForestSize
+from pipeline.recipe import DEFAULT, Recipe
 
 OFF = "off"
 CALLERS = 2
@@ -198,11 +198,11 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
     return "\n".join(lines)
 
 
-def world_of(bundles: Path | None, directory: Path, size: ForestSize = DEFAULT_SIZE) -> World:
+def world_of(bundles: Path | None, directory: Path, recipe: Recipe = DEFAULT) -> World:
     """Return the bundle that was named, or one of a synthetic world with a model of `size`."""
     if bundles is not None:
         return open_world(bundles)
-    return train_world(directory, is_small=False, console=Console(stderr=True), size=size)
+    return train_world(directory, is_small=False, console=Console(stderr=True), recipe=recipe)
 
 
 def main() -> None:

@@ -16,9 +16,9 @@ from meshctl.standard_mesh import DEFAULT_BUNDLES
 from meshkit.bundles import BundleError, open_store
 from pipeline.event_log import LogError
 from pipeline.log_directory import LogDirectoryError
+from pipeline.recipe import DEFAULT, Recipe, RecipeError, read_recipe
 from pipeline.train import Holdout, Report, Trained
 from pipeline.train import train as run_training
-from pipeline.train_ranker import DEFAULT_SIZE, ForestSize
 
 T = TypeVar("T")
 
@@ -35,6 +35,10 @@ def train(
     seed: Annotated[
         int, typer.Option(help="Same seed and log, same bundle.", min=0)
     ] = DEFAULT_SEED,
+    recipe: Annotated[
+        str,
+        typer.Option(help="What to train: a TOML file, or one of the project's own by its name."),
+    ] = "",
 ) -> None:
     """Train on a log directory and publish the bundle.
 
@@ -44,9 +48,14 @@ def train(
     console = Console(stderr=True)
     try:
         trained = train_with_progress(
-            directory, bundles, holdout=holdout, seed=seed, console=console
+            directory,
+            bundles,
+            holdout=holdout,
+            seed=seed,
+            console=console,
+            recipe=read_recipe(recipe) if recipe else DEFAULT,
         )
-    except (LogError, LogDirectoryError, BundleError) as exc:
+    except (RecipeError, LogError, LogDirectoryError, BundleError) as exc:
         console.print(f"error: {exc}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from exc
     print_report(Console(), trained)
@@ -59,7 +68,7 @@ def train_with_progress(
     holdout: Holdout,
     seed: int,
     console: Console,
-    size: ForestSize = DEFAULT_SIZE,
+    recipe: Recipe = DEFAULT,
 ) -> Trained:
     """Run the training with a progress bar for every step, on `console`."""
     columns = (*Progress.get_default_columns(), TimeElapsedColumn())
@@ -76,7 +85,7 @@ def train_with_progress(
             seed=seed,
             now=datetime.now(UTC),
             progress=Bars(bars),
-            size=size,
+            recipe=recipe,
         )
 
 

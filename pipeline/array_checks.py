@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.tables import RECENT_WINDOW_S, Tables
-from services.ranker.domain.features import feature_names
-from signals.bundle import MARKET_COLUMNS, NO_CODE, NO_MARKET, ArrayView
+from services.ranker.domain.features import SOURCES, feature_names
+from signals.bundle import MARKET_COLUMNS, NO_CODE, NO_LIST, NO_MARKET, ArrayView, PartialLinks
 from signals.bundle_facts import BundleFacts
 from signals.keys import item_key
 
@@ -51,6 +51,12 @@ SHAPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "IndexedItems.rows": ("<u4", ("indexed items",)),
     "Neighbours.rows": ("<u4", ("items", "neighbours")),
     "Neighbours.scores": ("<f4", ("items", "neighbours")),
+    "Successors.lists": ("<u4", ("items",)),
+    "Successors.rows": ("<u4", ("lists of successors", "successors")),
+    "Successors.scores": ("<f4", ("lists of successors", "successors")),
+    "Companions.lists": ("<u4", ("items",)),
+    "Companions.rows": ("<u4", ("lists of companions", "companions")),
+    "Companions.scores": ("<f4", ("lists of companions", "companions")),
     "Popularity.rows": ("<u4", ("items",)),
     "ItemStats.share": ("<f4", ("items",)),
     "ItemStats.recent_share": ("<f4", ("items",)),
@@ -66,6 +72,10 @@ SHAPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "TrendCounts.rows": ("<u4", ("trends",)),
     "TrendCounts.counts": ("<i8", ("trends",)),
 }
+
+
+Refuse = Callable[[str, NDArray[np.bool_] | np.bool_, str], None]
+"""Raises UnsoundError naming a file and the first list that is wrong, if any is."""
 
 
 class UnsoundError(ValueError):
@@ -96,6 +106,12 @@ def check_facts(facts: BundleFacts) -> None:
     _require(1 <= facts.items < 1 << 32, "facts", f"items is {facts.items}")
     _require(1 <= facts.dimension <= MAX_DIMENSION, "facts", f"dimension is {facts.dimension}")
     _require(facts.window_start_s <= facts.as_of_s, "facts", "the window starts after its end")
+    unknown = set(facts.sources) - set(SOURCES)
+    _require(
+        not unknown and len(set(facts.sources)) == len(facts.sources) > 0,
+        "facts",
+        f"sources is {facts.sources!r}; each once of {SOURCES} is allowed",
+    )
     if facts.features != feature_names():
         raise UnsoundError(
             f"facts: {len(facts.features)} features that are not this program's "
@@ -262,28 +278,72 @@ def _check_neighbours(tables: Tables) -> None:
         _check_lists(np.arange(start, stop), rows[start:stop], scores[start:stop])
 
 
-def _check_lists(
-    items: NDArray[np.int64], rows: NDArray[np.uint32], scores: NDArray[np.float32]
-) -> None:
-    """Raise UnsoundError unless the lists of `items` are best first, ties by row, then padding."""
+def _check_successors(tables: Tables) -> None:
+    _check_links("Successors", tables.successors)
+
+
+def _check_companions(tables: Tables) -> None:
+    _check_links("Companions", tables.companions)
+
+
+def _check_links(view: str, links: PartialLinks) -> None:
+    """Raise UnsoundError unless each list is one item's, farthest from 0 first, then padding."""
+    _check_rows(f"{view}.rows", links.rows, links.n_items)
+    owners = np.flatnonzero(links.lists != NO_LIST)
+    lists = links.lists[owners]
+    is_numbered = np.array_equal(lists, np.arange(len(links.rows)))
+    _require(is_numbered, f"{view}.lists", "does not number the lists in the order of their items")
+    for start in range(0, len(owners), BLOCK_ITEMS // 8):
+        items = owners[start : start + BLOCK_ITEMS // 8]
+        refuse = _refuser(items)
+        rows = links.rows[start : start + len(items)]
+        scores = links.scores[start : start + len(items)]
+        refuse(f"{view}.scores", ~np.isfinite(scores).all(axis=1), "has a score that is no number")
+        sizes = np.abs(scores)
+        nears = sizes[:, 1:] <= sizes[:, :-1]
+        refuse(f"{view}.scores", ~nears.all(axis=1), "is not the farthest from 0 first")
+        _check_listed(refuse, f"{view}.rows", items, rows, scores != 0)
+
+
+def _refuser(items: NDArray[np.int64]) -> Refuse:
+    """Return what raises UnsoundError naming the first of `items` that is wrong, if any is."""
 
     def refuse(name: str, is_wrong: NDArray[np.bool_] | np.bool_, fault: str) -> None:
         if is_wrong.any():
             raise UnsoundError(f"{name}.npy: the list of row {items[is_wrong.argmax()]} {fault}")
 
+    return refuse
+
+
+def _check_lists(
+    items: NDArray[np.int64], rows: NDArray[np.uint32], scores: NDArray[np.float32]
+) -> None:
+    """Raise UnsoundError unless the lists of `items` are best first, ties by row, then padding."""
+    refuse = _refuser(items)
     of, said = "Neighbours.rows", "Neighbours.scores"
     refuse(said, ~(np.isfinite(scores) & (scores >= 0)).all(axis=1), "has a score below 0 or none")
     falls = scores[:, 1:] <= scores[:, :-1]
     refuse(said, ~falls.all(axis=1), "is not best first")
     is_used = scores > 0
-    refuse(of, (~is_used & (rows != 0)).any(axis=1), "holds a row in its padding")
-    refuse(of, (is_used & (rows == items[:, None])).any(axis=1), "holds the item itself")
+    _check_listed(refuse, of, items, rows, is_used)
     total = scores.sum(axis=1, dtype=np.float64)
     refuse(said, total > 1 + MAX_SUM_ERROR, "sums to more than 1")
     is_whole = is_used.any(axis=1) & ~is_used.all(axis=1)
     refuse(said, is_whole & (total < 1 - MAX_SUM_ERROR), "is whole and sums to less than 1")
+
+
+def _check_listed(
+    refuse: Refuse,
+    name: str,
+    items: NDArray[np.int64],
+    rows: NDArray[np.uint32],
+    is_used: NDArray[np.bool_],
+) -> None:
+    """Refuse lists with an item twice, with the item itself, or with one in their padding."""
+    refuse(name, (~is_used & (rows != 0)).any(axis=1), "holds a row in its padding")
+    refuse(name, (is_used & (rows == items[:, None])).any(axis=1), "holds the item itself")
     ordered = np.sort(np.where(is_used, rows.astype(np.int64), -1 - np.arange(rows.shape[1])))
-    refuse(of, (ordered[:, 1:] == ordered[:, :-1]).any(axis=1), "holds a row twice")
+    refuse(name, (ordered[:, 1:] == ordered[:, :-1]).any(axis=1), "holds a row twice")
 
 
 def _check_histories(tables: Tables) -> None:
@@ -423,6 +483,8 @@ ARRAY_CHECKS = (
     ArrayCheck("ItemTraits", _check_traits),
     ArrayCheck("Embedding", _check_embedding),
     ArrayCheck("Neighbours", _check_neighbours),
+    ArrayCheck("Successors", _check_successors),
+    ArrayCheck("Companions", _check_companions),
     ArrayCheck("Histories", _check_histories),
     ArrayCheck("ItemStats", _check_stats),
     ArrayCheck("Popularity", _check_popularity),

@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.event_log import EventLog, Events, LogError
+from pipeline.recipe import DEFAULT, Recipe
 
 WINDOW_S = 7 * 86_400
 """A cut's targets are what was played in the week after it."""
-MAX_TIME_CUTS = 16
-"""Training cuts of a long log: NDCG@10 on 30Music 0.047 with 16, 0.045 with 8."""
 MIN_TIME_CUTS = 4
 """Training cuts of a short log; below that windows shrink instead."""
-SEQUENCE_TRAINING_CUTS = 3
 KNOWN_WINDOWS = 3
 """Windows before the oldest training cut: what its tables are built from."""
 
@@ -48,9 +46,15 @@ class Cuts:
     """How the cuts were made, in words for the report."""
 
 
-def cut_log(log: EventLog, *, seed: int) -> Cuts:
-    """Return the cuts of `log`. Raises LogError when it is too short to train and test on."""
-    cuts = _time_cuts(log) if log.order == "time" else _sequence_cuts(log, seed)
+def cut_log(log: EventLog, *, seed: int, recipe: Recipe = DEFAULT) -> Cuts:
+    """Return the cuts of `log`, as many as the recipe says.
+
+    Raises LogError when it is too short to train and test on.
+    """
+    if log.order == "time":
+        cuts = _time_cuts(log, recipe.time_cuts)
+    else:
+        cuts = _sequence_cuts(log, seed, recipe.cuts)
     if not len(cuts.test.after) or not len(cuts.test.before):
         raise LogError(
             f"the log has {len(log.events)} events of {len(log.user_keys)} users: too few to hold "
@@ -59,12 +63,12 @@ def cut_log(log: EventLog, *, seed: int) -> Cuts:
     return cuts
 
 
-def _time_cuts(log: EventLog) -> Cuts:
+def _time_cuts(log: EventLog, most: int) -> Cuts:
     times = log.events.times_s
     end_s = int(times.max(initial=0)) + 1
     span_s = end_s - int(times.min(initial=end_s))
     window_s = min(WINDOW_S, max(1, span_s // (1 + MIN_TIME_CUTS + KNOWN_WINDOWS)))
-    n_training = min(MAX_TIME_CUTS, max(MIN_TIME_CUTS, span_s // window_s - 1 - KNOWN_WINDOWS))
+    n_training = min(most, max(MIN_TIME_CUTS, span_s // window_s - 1 - KNOWN_WINDOWS))
     moments = [end_s - window_s * back for back in range(1, n_training + 2)]
     test, *training = (_time_cut(log.events, moment, window_s) for moment in moments)
     return Cuts(
@@ -84,12 +88,12 @@ def _time_cut(events: Events, moment_s: int, window_s: int) -> Cut:
     return Cut(events.where(known), events.where(window), moment_s)
 
 
-def _sequence_cuts(log: EventLog, seed: int) -> Cuts:
+def _sequence_cuts(log: EventLog, seed: int, n_training: int) -> Cuts:
     events = log.events
     back = _places_from_the_end(events, None if log.order == "position" else seed)
     test, *training = (
         Cut(events.where(back > held), events.where(back == held), 0)
-        for held in range(SEQUENCE_TRAINING_CUTS + 1)
+        for held in range(n_training + 1)
     )
     kind = "last plays" if log.order == "position" else "plays drawn at random (no order)"
     return Cuts(
@@ -98,7 +102,7 @@ def _sequence_cuts(log: EventLog, seed: int) -> Cuts:
         whole=Cut(events, events.where(back < 0), 0),
         description=(
             f"by user: tested on one of each user's {kind}, trained on the "
-            f"{SEQUENCE_TRAINING_CUTS} before it, one at a time"
+            f"{n_training} before it, one at a time"
         ),
     )
 

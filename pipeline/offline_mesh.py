@@ -4,7 +4,7 @@ Sources, merging, filters, features and re-ranking are the services' own; only t
 missing. What it answers for a user is what the running mesh answers from the same bundle.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -16,7 +16,9 @@ from pipeline.columns import distinct, stack
 from pipeline.tables import Tables
 from pipeline.trending_counts import snapshot_of
 from services.candidates.adapters.ann_source import AnnSource
+from services.candidates.adapters.next_source import NextSource
 from services.candidates.adapters.similar_source import SimilarSource
+from services.candidates.adapters.together_source import TogetherSource
 from services.candidates.adapters.trending_source import TrendingSource
 from services.candidates.domain.trending import Segment, TrendingSnapshot
 from services.candidates.domain.values import CandidateSource, Query
@@ -82,9 +84,8 @@ class OfflineMesh:
         return cls(
             tables=tables,
             sources={
-                "ann": AnnSource.open(directory, tables.facts),
-                "similar": SimilarSource.open(directory, tables.facts),
-                "trending": TrendingSource.open(directory, FixedTrends(trends)),
+                name: _open_source(name, directory, tables.facts, trends)
+                for name in tables.facts.sources
             },
             rules=ItemRules(tables.keys, tables.traits, tables.rights),
         )
@@ -95,6 +96,8 @@ class OfflineMesh:
             facts=self.tables.facts,
             embedding=self.tables.embedding,
             neighbours=self.tables.neighbours,
+            successors=self.tables.successors,
+            companions=self.tables.companions,
             stats=self.tables.stats,
             traits=self.tables.traits,
         )
@@ -135,6 +138,22 @@ def ranking_query(candidates: Merged, history: History) -> RankingQuery:
         history_rows=history.rows,
         history_ages_s=history.ages_s,
     )
+
+
+def _open_source(
+    name: str, directory: Path, facts: BundleFacts, trends: TrendingSnapshot
+) -> CandidateSource:
+    if name == "trending":
+        return TrendingSource.open(directory, FixedTrends(trends))
+    return OPENERS[name](directory, facts)
+
+
+OPENERS: Mapping[str, Callable[[Path, BundleFacts], CandidateSource]] = {
+    "ann": AnnSource.open,
+    "similar": SimilarSource.open,
+    "next": NextSource.open,
+    "together": TogetherSource.open,
+}
 
 
 def _answer(name: str, source: CandidateSource, query: Query) -> SourceAnswer:

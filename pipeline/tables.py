@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from pipeline.columns import distinct, stack
 from pipeline.embed import CONFIDENCE, DIMENSION, REGULARIZATION, embed
 from pipeline.event_log import EventLog, Events
+from pipeline.item_regressions import companions, successors
+from pipeline.recipe import DEFAULT
 from pipeline.transitions import neighbour_lists
 from pipeline.trending_counts import count_trends
 from services.candidates.adapters.annoy_index import METRIC, write_annoy_index
 from services.ranker.domain.features import feature_names
 from signals.bundle import (
     ArrayView,
+    Companions,
     Embedding,
     GenreNames,
     Histories,
@@ -27,6 +30,7 @@ from signals.bundle import (
     MarketRights,
     Neighbours,
     Popularity,
+    Successors,
     TrendCounts,
 )
 from signals.bundle_facts import BundleFacts
@@ -48,6 +52,8 @@ class Tables:
     embedding: Embedding
     indexed: IndexedItems
     neighbours: Neighbours
+    successors: Successors
+    companions: Companions
     popularity: Popularity
     stats: ItemStats
     histories: Histories
@@ -66,6 +72,8 @@ class Tables:
             embedding=Embedding.open(directory),
             indexed=IndexedItems.open(directory),
             neighbours=Neighbours.open(directory),
+            successors=Successors.open(directory),
+            companions=Companions.open(directory),
             popularity=Popularity.open(directory),
             stats=ItemStats.open(directory),
             histories=Histories.open(directory),
@@ -83,7 +91,14 @@ class Tables:
         return tuple(value for value in values if isinstance(value, ArrayView))
 
 
-def build_tables(events: Events, log: EventLog, *, as_of_s: int, seed: int) -> Tables:
+def build_tables(
+    events: Events,
+    log: EventLog,
+    *,
+    as_of_s: int,
+    seed: int,
+    sources: tuple[str, ...] = DEFAULT.sources,
+) -> Tables:
     """Return the tables of `log`'s catalogue as they are after `events`, a part of its events.
 
     Rows are the catalogue's, whatever the part: an item that nobody has played yet has no vector,
@@ -95,7 +110,7 @@ def build_tables(events: Events, log: EventLog, *, as_of_s: int, seed: int) -> T
     played = np.bincount(events.rows, minlength=n_items) > 0
     embedding.vectors[~played] = 0
     return Tables(
-        facts=_facts(events, log, as_of_s),
+        facts=_facts(events, log, as_of_s, sources),
         keys=catalogue.keys,
         texts=catalogue.texts,
         traits=catalogue.traits,
@@ -104,6 +119,8 @@ def build_tables(events: Events, log: EventLog, *, as_of_s: int, seed: int) -> T
         embedding=embedding,
         indexed=IndexedItems(np.flatnonzero(played).astype(np.uint32)),
         neighbours=neighbour_lists(events, n_items, order=log.order),
+        successors=successors(events, n_items, order=log.order),
+        companions=companions(events, n_items),
         popularity=Popularity(_most_listeners_first(events, n_items)),
         stats=_stats(events, n_items, as_of_s),
         histories=_histories(events, log.user_keys),
@@ -111,7 +128,7 @@ def build_tables(events: Events, log: EventLog, *, as_of_s: int, seed: int) -> T
     )
 
 
-def _facts(events: Events, log: EventLog, as_of_s: int) -> BundleFacts:
+def _facts(events: Events, log: EventLog, as_of_s: int, sources: tuple[str, ...]) -> BundleFacts:
     return BundleFacts(
         order=log.order,
         as_of_s=as_of_s,
@@ -124,6 +141,7 @@ def _facts(events: Events, log: EventLog, as_of_s: int) -> BundleFacts:
         metric=METRIC,
         als_confidence=CONFIDENCE,
         als_regularization=REGULARIZATION,
+        sources=sources,
         features=feature_names(),
     )
 

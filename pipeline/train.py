@@ -20,12 +20,11 @@ from pipeline.forest_files import write_forest
 from pipeline.offline_mesh import OfflineMesh
 from pipeline.probes import write_probes
 from pipeline.promotion import Promotion
+from pipeline.recipe import DEFAULT, Recipe, to_json
 from pipeline.tables import Tables, build_tables
 from pipeline.train_ranker import (
-    DEFAULT_SIZE,
     MAX_GROUPS,
     MIN_HISTORY,
-    ForestSize,
     Group,
     collect_groups,
     train_ranker,
@@ -66,6 +65,7 @@ class Report:
     methods: tuple[MethodQuality, ...]
     notes: tuple[str, ...]
     """What a reader of the figures must know."""
+    recipe: Recipe = DEFAULT
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
@@ -75,6 +75,7 @@ class Report:
             "min_history": MIN_HISTORY,
             "methods": [method.to_json() for method in self.methods],
             "notes": list(self.notes),
+            "recipe": to_json(self.recipe),
         }
 
 
@@ -98,7 +99,7 @@ def train(
     seed: int,
     now: datetime,
     progress: Progress,
-    size: ForestSize = DEFAULT_SIZE,
+    recipe: Recipe = DEFAULT,
 ) -> Trained:
     """Train on a log directory, publish the bundle and promote it if it is fit.
 
@@ -110,9 +111,9 @@ def train(
     """
     with progress.step("reading the log"):
         log = read_event_log(directory)
-        cuts = cut_log(log, seed=seed)
+        cuts = cut_log(log, seed=seed, recipe=recipe)
         check_holdout(holdout, log.order)
-    course = Course(log, cuts, seed, progress, size)
+    course = Course(log, cuts, seed, progress, recipe)
     model_text = course.train_ranker()
     tested = course.tables_at(cuts.test, "tables as of the test cut")
     report = course.evaluate(tested, model_text)
@@ -146,12 +147,18 @@ class Course:
     cuts: Cuts
     seed: int
     progress: Progress
-    size: ForestSize = DEFAULT_SIZE
+    recipe: Recipe = DEFAULT
 
     def tables_at(self, cut: Cut, description: str) -> Tables:
         """Return the tables as of `cut`."""
         with self.progress.step(description):
-            return build_tables(cut.before, self.log, as_of_s=cut.as_of_s, seed=self.seed)
+            return build_tables(
+                cut.before,
+                self.log,
+                as_of_s=cut.as_of_s,
+                seed=self.seed,
+                sources=self.recipe.sources,
+            )
 
     def train_ranker(self) -> str:
         """Return the text of a model trained on the candidates of every training cut."""
@@ -160,7 +167,7 @@ class Course:
             for number, cut in enumerate(self.cuts.training, start=1)
         ]
         with self.progress.step("training the ranker"):
-            return train_ranker(groups, seed=self.seed, size=self.size)
+            return train_ranker(groups, seed=self.seed, recipe=self.recipe)
 
     def evaluate(self, tables: Tables, model_text: str) -> Report:
         """Return the quality of the model and of everything that it is compared with."""
@@ -172,7 +179,7 @@ class Course:
                 mesh, self.cuts.test, self.log.user_keys, limit=MAX_TESTED_USERS, seed=self.seed
             )
             methods = evaluate(mesh, model, self.progress.track(users, "evaluating"))
-        return Report(self.cuts.description, len(users), methods, tuple(self._notes()))
+        return Report(self.cuts.description, len(users), methods, tuple(self._notes()), self.recipe)
 
     def _groups_at(self, cut: Cut, description: str) -> list[Group]:
         tables = self.tables_at(cut, f"{description}: tables")
@@ -180,7 +187,7 @@ class Course:
             mesh = OfflineMesh.over(tables, Path(scratch))
             users = users_of(mesh, cut, self.log.user_keys, limit=MAX_GROUPS, seed=self.seed)
             tracked = self.progress.track(users, f"{description}: candidates and features")
-            return list(collect_groups(mesh, tracked, seed=self.seed))
+            return list(collect_groups(mesh, tracked, seed=self.seed, recipe=self.recipe))
 
     def _notes(self) -> Iterable[str]:
         yield "lists leave out what the user has played; targets are items not played before"

@@ -1,7 +1,7 @@
 """The ranker's training: candidates as of each cut, labelled by what came after it."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -10,53 +10,27 @@ from numpy.typing import NDArray
 from pipeline.cuts import Cut
 from pipeline.event_log import LogError
 from pipeline.offline_mesh import OfflineMesh, ranking_query, targets_by_user
-from services.ranker.domain.features import assemble, feature_names
+from pipeline.recipe import DEFAULT, ForestSettings, Recipe
+from services.ranker.domain.features import FEATURE_GROUPS, assemble, feature_names
 
 MIN_HISTORY = 5
 """Plays before the cut that a user needs to be trained or tested on."""
 MAX_GROUPS = 20_000
 """Users of one cut at most; more are drawn with the seed."""
-NEGATIVES = 100
-"""Candidates without a play kept of each group, drawn with the seed: memory, not quality, is what
-more would cost."""
 PATIENCE = 40
 """Trees without a better NDCG@10 on the newest training cut before training stops."""
 PARAMETERS = {
     "objective": "lambdarank",
     "metric": "ndcg",
     "eval_at": [10],
-    "learning_rate": 0.05,
-    "min_data_in_leaf": 200,
-    "lambda_l2": 10.0,
-    "feature_fraction": 0.5,
-    "lambdarank_truncation_level": 20,
     "deterministic": True,
     "force_col_wise": True,
     "num_threads": 2,
     "verbosity": -1,
 }
-"""Regularised, as logs of a few thousand users ask for."""
 
 Group = tuple[NDArray[np.float32], NDArray[np.int8]]
 """Features [candidates, features] and labels [candidates] of one user."""
-
-
-@dataclass(frozen=True, slots=True)
-class ForestSize:
-    """How large a model may grow.
-
-    Small: with 31 leaves and 300 trees NDCG@10 on 30Music's validation week fell from 0.047 to
-    0.039, below merge order, and on MovieLens-1M 300 trees of 31 leaves ranked no better than 150
-    of 15 (0.182).
-    """
-
-    leaves: int = 15
-    least_trees: int = 60
-    """Early stopping on a few hundred users is noise below this."""
-    most_trees: int = 200
-
-
-DEFAULT_SIZE = ForestSize()
 
 
 def users_of(
@@ -81,31 +55,45 @@ def users_of(
 
 
 def collect_groups(
-    mesh: OfflineMesh, users: Iterable[tuple[int, NDArray[np.uint32]]], *, seed: int
+    mesh: OfflineMesh,
+    users: Iterable[tuple[int, NDArray[np.uint32]]],
+    *,
+    seed: int,
+    recipe: Recipe = DEFAULT,
 ) -> Iterator[Group]:
-    """Yield the group of every user of whose candidates one was played."""
+    """Yield the group of every user of whose candidates one was played.
+
+    In a share of the groups (`Recipe.source_dropout`) one source is left out.
+    """
     tables = mesh.item_tables()
     random = np.random.default_rng(seed)
     for key, targets in users:
         history = mesh.history(key)
-        candidates = mesh.candidates(history, mesh.ask_sources(history))
+        answers = list(mesh.ask_sources(history))
+        if len(answers) > 1 and random.random() < recipe.source_dropout:
+            del answers[random.integers(len(answers))]
+        candidates = mesh.candidates(history, tuple(answers))
         played = np.isin(candidates.rows, targets)
         if played.any():
             features = assemble(ranking_query(candidates, history), tables)
-            kept = _sample(played, random)
+            kept = _sample(played, recipe, random)
             yield features[kept], played[kept].astype(np.int8)
 
 
-def _sample(played: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.intp]:
-    """Return the places of every play and of some candidates without one, in list order."""
+def _sample(
+    played: NDArray[np.bool_], recipe: Recipe, random: np.random.Generator
+) -> NDArray[np.intp]:
+    """Return the places of every play and of some candidates without one, in list order.
+
+    The first of them, which are hardest to tell from plays, and a sample of the others.
+    """
     others = np.flatnonzero(~played)
-    drawn = random.choice(others, min(NEGATIVES, len(others)), replace=False)
-    return np.sort(np.concatenate([np.flatnonzero(played), drawn]))
+    hard, rest = others[: recipe.hard_negatives], others[recipe.hard_negatives :]
+    drawn = random.choice(rest, min(recipe.negatives, len(rest)), replace=False)
+    return np.sort(np.concatenate([np.flatnonzero(played), hard, drawn]))
 
 
-def train_ranker(
-    cuts: Sequence[Sequence[Group]], *, seed: int, size: ForestSize = DEFAULT_SIZE
-) -> str:
+def train_ranker(cuts: Sequence[Sequence[Group]], *, seed: int, recipe: Recipe = DEFAULT) -> str:
     """Return the text of a LambdaMART model (Burges, MSR-TR-2010-82); same input, same text.
 
     `cuts` holds the groups of every training cut, newest first. The newest decides how many trees
@@ -119,24 +107,49 @@ def train_ranker(
             "no candidate of any user was played after a training cut: the log is too small or "
             "too short to train a ranker on"
         )
-    parameters = {**PARAMETERS, "num_leaves": size.leaves, "seed": seed}
+    forest = recipe.forest
+    parameters = parameters_of(forest, seed)
     judge = lgb.early_stopping(PATIENCE, verbose=False)
     stopped = lgb.train(
         parameters,
-        _dataset(older),
-        size.most_trees,
-        valid_sets=[_dataset(newest)],
+        _dataset(older, recipe),
+        forest.most_trees,
+        valid_sets=[_dataset(newest, recipe)],
         callbacks=[judge],
     )
-    trees = max(size.least_trees, stopped.best_iteration)
-    booster = lgb.train(parameters, _dataset([*newest, *older]), trees)
+    trees = max(forest.least_trees, stopped.best_iteration)
+    booster = lgb.train(parameters, _dataset([*newest, *older], recipe), trees)
     return str(booster.model_to_string())
 
 
-def _dataset(groups: Sequence[Group]) -> lgb.Dataset:
+def parameters_of(forest: ForestSettings, seed: int) -> dict[str, Any]:
+    """Return LightGBM's parameters."""
+    return {
+        **PARAMETERS,
+        "num_leaves": forest.leaves,
+        "learning_rate": forest.learning_rate,
+        "min_data_in_leaf": forest.min_data_in_leaf,
+        "lambda_l2": forest.lambda_l2,
+        "feature_fraction": forest.feature_fraction,
+        "lambdarank_truncation_level": forest.truncation,
+        "seed": seed,
+    }
+
+
+def _dataset(groups: Sequence[Group], recipe: Recipe) -> lgb.Dataset:
+    """Return the groups for LightGBM; features that the recipe leaves out are all missing."""
+    features = np.concatenate([features for features, _ in groups])
+    features[:, _left_out(recipe)] = np.nan
     return lgb.Dataset(
-        np.concatenate([features for features, _ in groups]),
+        features,
         np.concatenate([labels for _, labels in groups]),
         group=[len(labels) for _, labels in groups],
         feature_name=list(feature_names()),
+    )
+
+
+def _left_out(recipe: Recipe) -> NDArray[np.bool_]:
+    """Return which columns no tree may use."""
+    return np.array([group.name not in recipe.features for group in FEATURE_GROUPS]).repeat(
+        [len(group.features) for group in FEATURE_GROUPS]
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,14 +180,90 @@ class Embedding(ArrayView):
     """float64 [d, d], the vectors' Y'Y."""
 
 
+class ItemLinks(Protocol):
+    """Lists of the items that a play of an item speaks for, or against, and how much."""
+
+    @property
+    def rows(self) -> NDArray[np.uint32]:
+        """uint32 [lists, k], padded with row 0 where the score is 0."""
+        ...
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """float32 [lists, k], the farthest from 0 first, then zeros."""
+        ...
+
+    @property
+    def n_items(self) -> int:
+        """How many items there are: rows are below."""
+        ...
+
+    def lists_of(self, plays: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Return the list of each of `plays` (rows), `NO_LIST` for one without.
+
+        Raises IndexError for a row beyond the items.
+        """
+        ...
+
+
+NO_LIST = 0xFFFFFFFF
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbours(ArrayView):
-    """For every item the items that tend to follow it, best first."""
+    """For every item the items that tend to be played near it: `ItemLinks`, scores above 0."""
 
     rows: NDArray[np.uint32]
     """uint32 [n, k], padded with row 0 where the score is 0."""
     scores: NDArray[np.float32]
     """float32 [n, k], > 0, not increasing, then zeros."""
+
+    @property
+    def n_items(self) -> int:
+        """How many items there are."""
+        return len(self.rows)
+
+    def lists_of(self, plays: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Return `plays`: every item has a list, at its row."""
+        _require_rows(plays, len(self.rows))
+        return plays
+
+
+@dataclass(frozen=True, slots=True)
+class PartialLinks(ArrayView):
+    """`ItemLinks` of some items."""
+
+    lists: NDArray[np.uint32]
+    """uint32 [n], the list of each item, `NO_LIST` where it has none."""
+    rows: NDArray[np.uint32]
+    """uint32 [m, k], padded with row 0 where the score is 0."""
+    scores: NDArray[np.float32]
+    """float32 [m, k], of either sign, the farthest from 0 first, then zeros."""
+
+    @property
+    def n_items(self) -> int:
+        """How many items there are."""
+        return len(self.lists)
+
+    def lists_of(self, plays: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Return the list of each of `plays`, `NO_LIST` for one without."""
+        _require_rows(plays, len(self.lists))
+        return np.asarray(self.lists[plays])
+
+
+@dataclass(frozen=True, slots=True)
+class Successors(PartialLinks):
+    """Weights of a regression of the next play on the plays before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Companions(PartialLinks):
+    """Weights of a regression of what a user has on what else the user has."""
+
+
+def _require_rows(plays: NDArray[np.uint32], n_items: int) -> None:
+    if plays.max(initial=0) >= n_items and len(plays):
+        raise IndexError(f"a play of row {plays.max()} has no neighbour list: {n_items} items")
 
 
 @dataclass(frozen=True, slots=True)

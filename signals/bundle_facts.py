@@ -28,6 +28,8 @@ class BundleFacts:
     als_confidence: float
     """c - 1 of one play in fold-in and training."""
     als_regularization: float
+    sources: tuple[str, ...]
+    """Sources whose candidates the ranker was trained on."""
     features: tuple[str, ...]
     """Feature names in the model's column order."""
 
@@ -42,4 +44,4 @@ class BundleFacts:
         if missing:
             raise ValueError(f"the manifest lacks the facts {', '.join(missing)}")
         known = {field.name: facts[field.name] for field in fields(cls)}
-        return cls(**{**known, "features": tuple(facts["features"])})
+        return cls(**{**known, **{name: tuple(facts[name]) for name in ("sources", "features")}})

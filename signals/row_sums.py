@@ -2,9 +2,10 @@
 
 How this works. What is summed names few of a catalogue's items, in no order, so sums are kept in a
 hash table as large as what comes in, never as the catalogue. A sum runs in float64 in the order in
-which values come and is then narrowed to float32, so equal input gives equal bits. A sum and its
-item become one number, the sum's bits above those of the item's complement: bits of positive
-floats rise as the floats do, so that one sort of integers gives the best first, ties by row.
+which values come and is then narrowed to float32, so equal input gives equal bits. A sum above 0
+and its item become one number, the sum's bits above those of the item's complement: bits of
+positive floats rise as the floats do, so that one sort of integers gives the best first, ties by
+row. Sums that are not above 0 speak for nothing and are left out.
 
 Compiled at the first call, and kept in numba's cache (`NUMBA_CACHE_DIR`). The loops stand in one
 file because that cache does not notice a change in another.
@@ -16,28 +17,30 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from signals.bundle import Neighbours
+from signals.bundle import NO_LIST, ItemLinks
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing
 _ALL = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
+_NO_LIST = np.uint32(NO_LIST)
 
 
 def neighbour_sums(
-    neighbours: Neighbours,
+    neighbours: ItemLinks,
     recent_rows: NDArray[np.uint32],
     weights: NDArray[np.float32],
     most: int | None = None,
 ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
     """Sum weights[i] * neighbours(i, j) over the plays i; return rows j and sums, best first.
 
-    `recent_rows` and `weights` are parallel. The best `most` are returned; None: all. Raises
-    IndexError for a play without a list and for a list with a row beyond them: unchecked, either
-    would touch foreign memory.
+    Of sums above 0 the best `most` are returned; None: all. `recent_rows` and `weights` are
+    parallel. Raises IndexError for a play without a list and for a list with a row beyond them:
+    unchecked, either would touch foreign memory.
     """
     # A copy of a few bytes, so that the loop is compiled for one type: callers' may be read-only.
-    recent = np.array(recent_rows, dtype=np.uint32)
-    return _unpacked(_sum_neighbours(neighbours.rows, neighbours.scores, recent, weights), most)
+    lists = np.array(neighbours.lists_of(recent_rows), dtype=np.uint32)
+    packed = _sum_lists(neighbours.rows, neighbours.scores, neighbours.n_items, lists, weights)
+    return _unpacked(packed, most)
 
 
 def sums_by_row(
@@ -60,23 +63,25 @@ def _unpacked(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _sum_neighbours(rows: Any, scores: Any, recent: Any, weights: Any) -> Any:
-    """Return a packed sum for every neighbour of `recent`; `rows` and `scores` are [n, k]."""
-    for play in recent:
-        if play >= len(rows):
-            raise IndexError("a row has no neighbour list")
-    most = min(len(recent) * rows.shape[1], len(rows))
+def _sum_lists(rows: Any, scores: Any, n_items: int, lists: Any, weights: Any) -> Any:
+    """Return a packed sum for every item of `lists`; `rows` and `scores` are [all lists, k]."""
+    for one in lists:
+        if one != _NO_LIST and one >= len(rows):
+            raise IndexError("there is no such neighbour list")
+    most = min(len(lists) * rows.shape[1], n_items)
     slots, shift = _table(most)
     found, sums, size = np.empty(most, np.uint32), np.empty(most), 0
-    for at in range(len(recent)):
-        play, weight = recent[at], weights[at]
+    for at in range(len(lists)):
+        if lists[at] == _NO_LIST:
+            continue
+        one, weight = lists[at], weights[at]
         for place in range(rows.shape[1]):
-            score = scores[play, place] * weight
-            if not score > 0.0:
-                break  # lists are best first, then padding
-            if rows[play, place] >= len(rows):
+            score = scores[one, place] * weight
+            if score == 0.0:
+                break  # then comes padding
+            if rows[one, place] >= n_items:
                 raise IndexError("a neighbour list holds a row beyond the items")
-            size = _add(slots, shift, found, sums, size, rows[play, place], score)
+            size = _add(slots, shift, found, sums, size, rows[one, place], score)
     return _packed(found, sums, size)
 
 
@@ -117,8 +122,11 @@ def _add(slots: Any, shift: Any, found: Any, sums: Any, size: Any, row: Any, val
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _packed(found: Any, sums: Any, size: Any) -> Any:
-    packed = np.empty(size, np.uint64)
+    packed, kept = np.empty(size, np.uint64), 0
     for at in range(size):
-        bits = np.uint64(np.float32(sums[at]).view(np.uint32))
-        packed[at] = bits << _HALF | (_ALL - np.uint64(found[at]))
-    return packed
+        narrowed = np.float32(sums[at])
+        if narrowed > np.float32(0.0):
+            bits = np.uint64(narrowed.view(np.uint32))
+            packed[kept] = bits << _HALF | (_ALL - np.uint64(found[at]))
+            kept += 1
+    return packed[:kept]

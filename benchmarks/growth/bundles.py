@@ -18,6 +18,8 @@ from pipeline.embed import embed
 from pipeline.event_log import EventLog, Events
 
 # `build_tables` makes all neighbour lists in one piece, which takes 25 GB at a million items.
+from pipeline.item_regressions import companions, successors
+from pipeline.recipe import DEFAULT
 from pipeline.tables import (
     Tables,
     _facts,
@@ -95,9 +97,12 @@ def synthetic_tables(
         embedding = embed(events, len(log.user_keys), n_items, seed=SEED)
     with step("neighbours"):
         neighbours = _neighbours(world)
+    with step("regressions"):
+        followers = successors(events, n_items, order=log.order)
+        together = companions(events, n_items)
     with step("other tables"):
         return Tables(
-            facts=_facts(events, log, as_of_s),
+            facts=_facts(events, log, as_of_s, DEFAULT.sources),
             keys=log.catalogue.keys,
             texts=log.catalogue.texts,
             traits=log.catalogue.traits,
@@ -106,6 +111,8 @@ def synthetic_tables(
             embedding=embedding,
             indexed=IndexedItems(np.arange(n_items, dtype=np.uint32)),
             neighbours=neighbours,
+            successors=followers,
+            companions=together,
             popularity=Popularity(_most_listeners_first(events, n_items)),
             stats=_stats(events, n_items, as_of_s),
             histories=_histories(events, log.user_keys),
@@ -141,6 +148,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "index": ("annoy",),
     "vectors": ("Embedding", "IndexedItems"),
     "neighbour lists": ("Neighbours",),
+    "regressions": ("Successors", "Companions"),
     "histories": ("Histories",),
     "texts": ("ItemTexts",),
     "model": ("ranker",),

@@ -3,6 +3,9 @@
 The same columns as `services.ranker.domain.features`, written without compiled loops.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,15 +14,17 @@ from services.ranker.domain.features import (
     AFFINITY_PLAYS,
     AFFINITY_SCALE,
     COSINE_PLAYS,
-    LINK_SCALES,
     NEEDS_ORDER,
+    NEWEST,
     RECENT_PLAYS,
+    RELATIONS,
     SOURCES,
     VECTOR_SCALES,
     Columns,
+    Relation,
 )
 from services.ranker.domain.values import ItemTables, RankingQuery
-from signals.bundle import NO_CODE, Neighbours
+from signals.bundle import NO_CODE, NO_LIST, ItemLinks
 from signals.decay import recency_weights
 
 
@@ -42,20 +47,19 @@ def _source_columns(query: RankingQuery, _tables: ItemTables) -> Columns:
     return columns
 
 
-def _link_columns(query: RankingQuery, tables: ItemTables) -> Columns:
-    links = _link_strengths(tables.neighbours, query.history_rows[:RECENT_PLAYS], query.rows)
+def _relation_columns(relation: Relation, query: RankingQuery, tables: ItemTables) -> Columns:
+    links = _link_strengths(relation.links(tables), query.history_rows[:RECENT_PLAYS], query.rows)
     if not len(links):
-        return np.full((len(LINK_SCALES) + 6, len(query.rows)), np.nan, dtype=np.float32)
-    decayed = [_weights(len(links), scale, tables) @ links for scale in LINK_SCALES]
+        return np.full((len(relation.features()), len(query.rows)), np.nan, dtype=np.float32)
+    decayed = {scale: _weights(len(links), scale, tables) @ links for scale in relation.scales}
     linked = links > 0
     newest = np.where(linked.any(axis=0), linked.argmax(axis=0), np.nan)
     return np.stack(
         [
-            *decayed,
-            _rank_in_list(decayed[2]),
-            _nth(links, 0),
-            _nth(links, 1),
-            links.max(axis=0),
+            *decayed.values(),
+            *(_rank_in_list(decayed[scale]) for scale in relation.ranked),
+            *(_nth(links, place) for place in range(NEWEST)),
+            np.maximum(links.max(axis=0), 0),
             linked.sum(axis=0),
             newest,
         ]
@@ -186,7 +190,7 @@ def _fold_in(
 
 
 def _link_strengths(
-    neighbours: Neighbours, recent_rows: NDArray[np.uint32], candidates: NDArray[np.uint32]
+    neighbours: ItemLinks, recent_rows: NDArray[np.uint32], candidates: NDArray[np.uint32]
 ) -> NDArray[np.float32]:
     """Return neighbours(i, j) for recent plays i and candidates j, float32 [recent, candidates]."""
     strengths = np.zeros((len(recent_rows), len(candidates)), dtype=np.float32)
@@ -194,18 +198,21 @@ def _link_strengths(
         return strengths
     order = np.argsort(candidates, kind="stable")
     ordered = candidates[order]
-    listed = np.asarray(neighbours.rows[recent_rows])
-    scored = np.asarray(neighbours.scores[recent_rows])
+    lists = neighbours.lists_of(recent_rows)
+    has_list = lists != NO_LIST
+    listed = np.asarray(neighbours.rows[lists[has_list]])
+    scored = np.asarray(neighbours.scores[lists[has_list]])
     place = np.minimum(np.searchsorted(ordered, listed), len(candidates) - 1)
-    found = (ordered[place] == listed) & (scored > 0)
+    found = (ordered[place] == listed) & (scored != 0)
     recent_index, list_index = np.nonzero(found)
-    strengths[recent_index, order[place[found]]] = scored[recent_index, list_index]
+    plays = np.flatnonzero(has_list)[recent_index]
+    strengths[plays, order[place[found]]] = scored[recent_index, list_index]
     return strengths
 
 
-COMPUTED = (
+COMPUTED: tuple[Callable[[RankingQuery, ItemTables], Columns], ...] = (
     _source_columns,
-    _link_columns,
+    *(partial(_relation_columns, relation) for relation in RELATIONS),
     _vector_columns,
     _item_columns,
     _affinity_columns,

@@ -8,9 +8,9 @@ from rich.console import Console
 
 from meshctl.train import DEFAULT_SEED, train_with_progress
 from meshkit.bundles import open_store, readable
+from pipeline.recipe import DEFAULT, Recipe
 from pipeline.synth.generate import synthesise_log
 from pipeline.synth.settings import SynthSettings
-from pipeline.train_ranker import DEFAULT_SIZE, ForestSize
 from signals.bundle import ItemKeys, ItemTexts
 
 SYNTHETIC = SynthSettings(users=2_000, items=3_000, days=60, seed=7)
@@ -44,10 +44,12 @@ def open_world(bundles: Path) -> World:
 
 
 def train_world(
-    directory: Path, *, is_small: bool, console: Console, size: ForestSize = DEFAULT_SIZE
+    directory: Path, *, is_small: bool, console: Console, recipe: Recipe = DEFAULT
 ) -> World:
     """Make a synthetic world in `directory`, train on it, and return it."""
     log, bundles = directory / "log", directory / "bundles"
     synthesise_log(SMALL_SYNTHETIC if is_small else SYNTHETIC, log, replace=True)
-    train_with_progress(log, bundles, holdout="none", seed=DEFAULT_SEED, console=console, size=size)
+    train_with_progress(
+        log, bundles, holdout="none", seed=DEFAULT_SEED, console=console, recipe=recipe
+    )
     return open_world(bundles)

@@ -24,7 +24,9 @@ from meshkit.telemetry import metrics
 from services.candidates.adapters.ann_source import AnnSource
 from services.candidates.adapters.dynamodb_client import TOTAL_ATTEMPTS
 from services.candidates.adapters.dynamodb_trending_store import DynamodbTrendingStore
+from services.candidates.adapters.next_source import NextSource
 from services.candidates.adapters.similar_source import SimilarSource
+from services.candidates.adapters.together_source import TogetherSource
 from services.candidates.adapters.trending_metrics import TrendingMetrics
 from services.candidates.adapters.trending_refresher import TrendingRefresher
 from services.candidates.adapters.trending_source import TrendingSource
@@ -93,6 +95,18 @@ def _similar(
     return SimilarSource.open(bundle.path, facts)
 
 
+def _next(
+    _config: CandidatesConfig, bundle: Bundle, facts: BundleFacts, _closing: ExitStack
+) -> CandidateSource:
+    return NextSource.open(bundle.path, facts)
+
+
+def _together(
+    _config: CandidatesConfig, bundle: Bundle, facts: BundleFacts, _closing: ExitStack
+) -> CandidateSource:
+    return TogetherSource.open(bundle.path, facts)
+
+
 def _trending(
     config: CandidatesConfig, bundle: Bundle, facts: BundleFacts, closing: ExitStack
 ) -> CandidateSource:
@@ -154,7 +168,13 @@ def _trending_store(
         raise ConfigError(f"{variable}={endpoint or ''!r}: {exc}") from exc
 
 
-SOURCES: Mapping[str, Opener] = {"ann": _ann, "similar": _similar, "trending": _trending}
+SOURCES: Mapping[str, Opener] = {
+    "ann": _ann,
+    "similar": _similar,
+    "next": _next,
+    "together": _together,
+    "trending": _trending,
+}
 
 
 def _warm_limit_s(config: CandidatesConfig) -> float:

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.cuts import (
-    MAX_TIME_CUTS,
     MIN_TIME_CUTS,
-    SEQUENCE_TRAINING_CUTS,
     WINDOW_S,
     Cut,
     Cuts,
@@ -16,6 +14,7 @@ from pipeline.cuts import (
 )
 from pipeline.event_log import EventLog, Events, LogError
 from pipeline.log_directory import Order
+from pipeline.recipe import DEFAULT
 from tests.unit.event_logs import Play, event_log, item_ids, place_of_user
 
 DAY_S = 86_400
@@ -55,7 +54,7 @@ def tuples(events: Events) -> list[tuple[int, ...]]:
 def test_no_event_after_a_cut_is_known_before_it(tmp_path: Path) -> None:
     cuts = cut_log(make_log(tmp_path, "time"), seed=1)
 
-    assert len(cuts.training) == MAX_TIME_CUTS
+    assert len(cuts.training) == DEFAULT.time_cuts
     for cut in all_cuts(cuts):
         assert len(cut.before)
         assert len(cut.after)
@@ -83,7 +82,7 @@ def test_windows_do_not_overlap_and_the_newest_training_one_ends_at_the_test_cut
 
     moments = [cut.as_of_s for cut in all_cuts(cuts)]
     end_s = int(log.events.times_s.max()) + 1
-    assert moments == [end_s - WINDOW_S * back for back in range(1, MAX_TIME_CUTS + 2)]
+    assert moments == [end_s - WINDOW_S * back for back in range(1, DEFAULT.time_cuts + 2)]
     windows = [set(tuples(cut.after)) for cut in all_cuts(cuts)]
     assert not any(a & b for place, a in enumerate(windows) for b in windows[:place])
 
@@ -144,7 +143,7 @@ def test_a_log_without_order_holds_back_one_play_a_user_by_the_seed(tmp_path: Pa
 
     cuts, same, other = cut_log(log, seed=1), cut_log(log, seed=1), cut_log(log, seed=2)
 
-    assert len(cuts.training) == SEQUENCE_TRAINING_CUTS
+    assert len(cuts.training) == DEFAULT.cuts
     for cut in all_cuts(cuts):
         assert len(np.unique(cut.after.users)) == len(cut.after) == len(log.user_keys)
     assert len(cuts.test.before) + len(cuts.test.after) == len(log.events)

@@ -1,6 +1,7 @@
 """Sums by row against the numpy they replace: the same bits, in the same order."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from signals.bundle import Neighbours
+from signals.bundle import ItemLinks, Neighbours, Successors
 from signals.decay import recency_weights
 from signals.row_sums import neighbour_sums, sums_by_row
 from signals.top import best_first
@@ -28,11 +29,18 @@ def numpy_sums(rows: NDArray[np.uint32], values: NDArray[np.float64]) -> Sums:
 
 
 def numpy_neighbour_sums(
-    neighbours: Neighbours, recent: NDArray[np.uint32], weights: NDArray[np.float32]
+    neighbours: ItemLinks, recent: NDArray[np.uint32], weights: NDArray[np.float32]
 ) -> Sums:
     scored = neighbours.scores[recent] * weights[:, None]
-    present = scored > 0
-    return numpy_sums(neighbours.rows[recent][present], scored[present].astype(np.float64))
+    present = scored != 0
+    return positive(
+        numpy_sums(neighbours.rows[recent][present], scored[present].astype(np.float64))
+    )
+
+
+def positive(sums: Sums) -> Sums:
+    rows, values = sums
+    return rows[values > 0], values[values > 0]
 
 
 def random_lists(random: np.random.Generator, length: int, n_scores: int) -> Neighbours:
@@ -43,6 +51,13 @@ def random_lists(random: np.random.Generator, length: int, n_scores: int) -> Nei
     return Neighbours(np.where(scores > 0, rows, 0).astype(np.uint32), scores)
 
 
+def signed_lists(random: np.random.Generator, length: int, n_scores: int) -> Successors:
+    """The same with scores of either sign, the farthest from 0 first."""
+    lists = random_lists(random, length, n_scores)
+    signs = random.choice([np.float32(-1), np.float32(1)], lists.scores.shape)
+    return Successors(np.arange(N_ITEMS, dtype=np.uint32), lists.rows, lists.scores * signs)
+
+
 def assert_same_bits(found: Sums, expected: Sums) -> None:
     assert [one.dtype.name for one in found] == ["uint32", "float32"]
     assert found[0].tolist() == expected[0].tolist()
@@ -50,12 +65,22 @@ def assert_same_bits(found: Sums, expected: Sums) -> None:
 
 
 @CASES
-@given(SEEDS, st.integers(0, 60), st.integers(1, 30), st.sampled_from([2, 4, 1000]))
+@given(
+    SEEDS,
+    st.integers(0, 60),
+    st.integers(1, 30),
+    st.sampled_from([2, 4, 1000]),
+    st.sampled_from([random_lists, signed_lists]),
+)
 def test_neighbours_sum_as_numpy_sums_them(
-    seed: int, plays: int, length: int, n_scores: int
+    seed: int,
+    plays: int,
+    length: int,
+    n_scores: int,
+    make: Callable[[np.random.Generator, int, int], ItemLinks],
 ) -> None:
     random = np.random.default_rng(seed)
-    neighbours = random_lists(random, length, n_scores)
+    neighbours = make(random, length, n_scores)
     recent = random.integers(0, N_ITEMS, plays).astype(np.uint32)
     weights = recency_weights(plays, float(random.choice([0.5, 10.0, math.inf])))
 

@@ -3,7 +3,14 @@
 from pathlib import Path
 
 from services.ranker.domain.values import ItemTables
-from signals.bundle import Embedding, ItemStats, ItemTraits, Neighbours
+from signals.bundle import (
+    Companions,
+    Embedding,
+    ItemStats,
+    ItemTraits,
+    Neighbours,
+    Successors,
+)
 from signals.bundle_facts import BundleFacts
 
 
@@ -13,6 +20,8 @@ def open_item_tables(directory: Path, facts: BundleFacts) -> ItemTables:
         facts=facts,
         embedding=Embedding.open(directory),
         neighbours=Neighbours.open(directory),
+        successors=Successors.open(directory),
+        companions=Companions.open(directory),
         stats=ItemStats.open(directory),
         traits=ItemTraits.open(directory),
     )

@@ -24,7 +24,7 @@ from services.ranker.domain.feature_kernels import (
     write_ranks,
 )
 from services.ranker.domain.values import ItemTables, RankingQuery
-from signals.bundle import NO_CODE
+from signals.bundle import NO_CODE, ItemLinks
 from signals.code_tables import sum_by_code
 from signals.decay import recency_weights
 from signals.fold_in import fold_in_each
@@ -34,21 +34,22 @@ from signals.kernel_arrays import for_kernel
 Columns = NDArray[np.float32]
 """float32 [features of a group, candidates]."""
 
-SOURCES = ("ann", "similar", "trending")
+SOURCES = ("ann", "similar", "next", "together", "trending")
 """Sources that have features; another one's word reaches the slate, not the model."""
 
 RECENT_PLAYS = 50
 """Plays that links and vectors look back on."""
 AFFINITY_PLAYS = 200
 """Plays that artist and genre affinity look back on: the most a request carries."""
-LINK_SCALES = (1.0, 3.0, 10.0, 30.0)
-"""Plays after which a link counts 1/e, a feature each."""
+NEWEST = 3
+"""Plays whose own link to a candidate is a column."""
 VECTOR_SCALES = (3.0, 10.0, np.inf)
-"""The same for user vectors."""
+"""Plays after which a play counts 1/e in a user vector, a feature each."""
+RANKED_VECTOR = 10.0
+"""The scale whose ranks among the candidates are a feature too."""
 AFFINITY_SCALE = 20.0
-RANKED_SCALE = 10.0
-"""Of links and vectors, the scale whose ranks among the candidates are features."""
 COSINE_PLAYS = 5
+NAN = float("nan")
 NONE = -1
 """No artist has this code: an item without one has a code of its own."""
 
@@ -67,8 +68,9 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class FeatureGroup:
-    """Columns that are computed together."""
+    """Columns that are computed together, and left out of training together."""
 
+    name: str
     features: tuple[Feature, ...]
     compute: Callable[[RankingQuery, ItemTables], Columns]
 
@@ -103,17 +105,49 @@ def _source_columns(query: RankingQuery, _tables: ItemTables) -> Columns:
     return columns
 
 
-def _link_columns(query: RankingQuery, tables: ItemTables) -> Columns:
-    scales = len(LINK_SCALES)
-    columns = np.full((scales + 6, len(query.rows)), np.nan, dtype=np.float32)
-    links = link_strengths(tables.neighbours, query.history_rows[:RECENT_PLAYS], query.rows)
-    if len(links):
-        np.matmul(_weights(len(links), LINK_SCALES, tables), links, out=columns[:scales])
-        _write_ranks(columns[LINK_SCALES.index(RANKED_SCALE)], columns[scales])
-        columns[scales + 1] = links[0]
-        columns[scales + 2] = links[1] if len(links) > 1 else 0.0
-        summarise_links(links, columns[scales + 3 :])
-    return columns
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """What one kind of link between items says of candidates: columns of one group."""
+
+    prefix: str
+    links: Callable[[ItemTables], ItemLinks]
+    unit: str
+    scales: tuple[float, ...]
+    """Plays after which a link counts 1/e, a column each."""
+    ranked: tuple[float, ...]
+    """The scales whose ranks among the candidates are columns too."""
+
+    def columns(self, query: RankingQuery, tables: ItemTables) -> Columns:
+        """Return the columns that `features` names, all NaN without history."""
+        scales, ranks = len(self.scales), len(self.ranked)
+        columns = np.full((len(self.features()), len(query.rows)), np.nan, dtype=np.float32)
+        links = link_strengths(self.links(tables), query.history_rows[:RECENT_PLAYS], query.rows)
+        if len(links):
+            np.matmul(_weights(len(links), self.scales, tables), links, out=columns[:scales])
+            for place, scale in enumerate(self.ranked, start=scales):
+                _write_ranks(columns[self.scales.index(scale)], columns[place])
+            own = columns[scales + ranks :]
+            own[:NEWEST] = 0.0
+            own[: len(links)][:NEWEST] = links[:NEWEST]
+            summarise_links(links, own[NEWEST:])
+        return columns
+
+    def features(self) -> tuple[Feature, ...]:
+        """Return the names of the columns, in order."""
+        name, unit = self.prefix, self.unit
+        return (
+            *(Feature(f"{name}_decay_{scale:g}", f"summed {unit}", NAN) for scale in self.scales),
+            *(
+                Feature(f"{name}_decay_{scale:g}_rank", "rank from 1 among the candidates", NAN)
+                for scale in self.ranked
+            ),
+            Feature(f"{name}_last", f"{unit} from the newest play", NAN, needs_order=True),
+            Feature(f"{name}_second", f"{unit} from the play before it", NAN, needs_order=True),
+            Feature(f"{name}_third", f"{unit} from the play before that", NAN, needs_order=True),
+            Feature(f"{name}_max", f"greatest {unit}, 0 at least", NAN),
+            Feature(f"{name}_count", "recent plays that speak for it", NAN),
+            Feature(f"{name}_newest", "plays ago, from 0", NAN, needs_order=True),
+        )
 
 
 def _vector_columns(query: RankingQuery, tables: ItemTables) -> Columns:
@@ -124,7 +158,7 @@ def _vector_columns(query: RankingQuery, tables: ItemTables) -> Columns:
         vectors = tables.embedding.vectors[query.rows]
         products = np.concatenate([_user_vectors(played, tables), played]) @ vectors.T
         columns[:scales] = products[:scales]
-        _write_ranks(columns[VECTOR_SCALES.index(RANKED_SCALE)], columns[scales])
+        _write_ranks(columns[VECTOR_SCALES.index(RANKED_VECTOR)], columns[scales])
         summarise_cosines(
             products[scales:],
             _squared_lengths(played),
@@ -205,60 +239,84 @@ def _squared_lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.einsum("ij,ij->i", vectors, vectors))
 
 
-def _group(
-    compute: Callable[[RankingQuery, ItemTables], Columns], *features: Feature
-) -> FeatureGroup:
-    return FeatureGroup(features, compute)
-
-
-NAN = float("nan")
+RELATIONS = (
+    Relation(
+        "link",
+        lambda tables: tables.neighbours,
+        "list share",
+        scales=(1.0, 3.0, 10.0, 30.0),
+        ranked=(3.0, 10.0),
+    ),
+    Relation(
+        "next",
+        lambda tables: tables.successors,
+        "weight as the next play",
+        scales=(1.5, 4.0, 10.0, 30.0),
+        ranked=(4.0, 10.0),
+    ),
+    Relation(
+        "together",
+        lambda tables: tables.companions,
+        "weight as one that the user has too",
+        scales=(5.0, 20.0, np.inf),
+        ranked=(20.0,),
+    ),
+)
+"""Each with the scales that it alone ranked best at on the validation windows, and some beside."""
 
 FEATURE_GROUPS = (
-    _group(
-        _source_columns,
-        *(
+    FeatureGroup(
+        "sources",
+        tuple(
             Feature(f"{source}_{said}", unit, NAN)
             for source in SOURCES
             for said, unit in (("rank", "rank from 1"), ("score", "the source's own"))
         ),
+        _source_columns,
     ),
-    _group(
-        _link_columns,
-        *(Feature(f"link_decay_{scale:g}", "summed list share", NAN) for scale in LINK_SCALES),
-        Feature("link_decay_10_rank", "rank from 1 among the candidates", NAN),
-        Feature("link_last", "list share from the newest play", NAN, needs_order=True),
-        Feature("link_second", "list share from the play before it", NAN, needs_order=True),
-        Feature("link_max", "list share", NAN),
-        Feature("link_count", "recent plays that link here", NAN),
-        Feature("link_newest", "plays ago, from 0", NAN, needs_order=True),
+    *(
+        FeatureGroup(relation.prefix, relation.features(), relation.columns)
+        for relation in RELATIONS
     ),
-    _group(
+    FeatureGroup(
+        "vector",
+        (
+            *(Feature(f"vector_{scale:g}", "inner product", NAN) for scale in VECTOR_SCALES),
+            Feature("vector_10_rank", "rank from 1 among the candidates", NAN),
+            Feature("cosine_last", "cosine to the newest play", NAN, needs_order=True),
+            Feature("cosine_mean_5", "mean cosine to the newest five plays", NAN, needs_order=True),
+            Feature("cosine_max", "greatest cosine to a recent play", NAN),
+        ),
         _vector_columns,
-        *(Feature(f"vector_{scale:g}", "inner product", NAN) for scale in VECTOR_SCALES),
-        Feature("vector_10_rank", "rank from 1 among the candidates", NAN),
-        Feature("cosine_last", "cosine to the newest play", NAN, needs_order=True),
-        Feature("cosine_mean_5", "mean cosine to the newest five plays", NAN, needs_order=True),
-        Feature("cosine_max", "greatest cosine to a recent play", NAN),
     ),
-    _group(
+    FeatureGroup(
+        "item",
+        (
+            Feature("item_share_log", "ln of plays per play of the log", NAN),
+            Feature("item_share_rank", "0 most played, 1 least", NAN),
+            Feature("item_recent_share_log", "ln of plays per recent play of the log", NAN),
+            Feature("item_trend", "recent share / share", NAN),
+            Feature("item_age_days", "days since its first play", NAN),
+        ),
         _item_columns,
-        Feature("item_share_log", "ln of plays per play of the log", NAN),
-        Feature("item_share_rank", "0 most played, 1 least", NAN),
-        Feature("item_recent_share_log", "ln of plays per recent play of the log", NAN),
-        Feature("item_trend", "recent share / share", NAN),
-        Feature("item_age_days", "days since its first play", NAN),
     ),
-    _group(
+    FeatureGroup(
+        "affinity",
+        (
+            Feature("artist_decay", "summed recency weight of the artist's plays", 0.0),
+            Feature("artist_share", "share of recent plays", 0.0),
+            Feature("genre_overlap", "share of recency weight in the item's genres", 0.0),
+        ),
         _affinity_columns,
-        Feature("artist_decay", "summed recency weight of the artist's plays", 0.0),
-        Feature("artist_share", "share of recent plays", 0.0),
-        Feature("genre_overlap", "share of recency weight in the item's genres", 0.0),
     ),
-    _group(
+    FeatureGroup(
+        "user",
+        (
+            Feature("history_plays", "plays, at most 200", 0.0),
+            Feature("newest_play_days", "days since the newest play", NAN),
+            Feature("history_share_rank", "mean share rank of the plays", NAN),
+        ),
         _user_columns,
-        Feature("history_plays", "plays, at most 200", 0.0),
-        Feature("newest_play_days", "days since the newest play", NAN),
-        Feature("history_share_rank", "mean share rank of the plays", NAN),
     ),
 )
 

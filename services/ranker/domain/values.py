@@ -7,7 +7,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from signals.bundle import Embedding, ItemStats, ItemTraits, Neighbours
+from signals.bundle import (
+    Companions,
+    Embedding,
+    ItemStats,
+    ItemTraits,
+    Neighbours,
+    Successors,
+)
 from signals.bundle_facts import BundleFacts
 
 
@@ -42,6 +49,8 @@ class ItemTables:
     facts: BundleFacts
     embedding: Embedding
     neighbours: Neighbours
+    successors: Successors
+    companions: Companions
     stats: ItemStats
     traits: ItemTraits
 
