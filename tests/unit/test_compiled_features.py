@@ -16,7 +16,16 @@ from services.ranker.domain import feature_kernels
 from services.ranker.domain.features import SOURCES, assemble, feature_names
 from services.ranker.domain.values import ItemTables, RankingQuery, SourceColumn
 from signals import cholesky, code_tables, fold_in_kernel
-from signals.bundle import NO_CODE, Embedding, ItemStats, ItemTraits, Neighbours
+from signals.bundle import (
+    NO_CODE,
+    NO_LIST,
+    Companions,
+    Embedding,
+    ItemStats,
+    ItemTraits,
+    Neighbours,
+    Successors,
+)
 from signals.bundle_facts import BundleFacts
 from signals.kernel_arrays import for_kernel
 
@@ -24,7 +33,11 @@ N_ITEMS = 2_500
 DIMENSIONS = (5, 16, 17, 64)
 LIST_LENGTH = 60
 AS_OF_S = 1_700_000_000
-RANKS = {"link_decay_10_rank": "link_decay_10", "vector_10_rank": "vector_10"}
+RANKS = {
+    name: name.removesuffix("_rank")
+    for name in feature_names()
+    if name.removesuffix("_rank") in feature_names() and name.endswith("_rank")
+}
 KERNELS = (feature_kernels, cholesky, code_tables, fold_in_kernel)
 
 
@@ -45,6 +58,8 @@ def tables(dimension: int, order: str) -> ItemTables:
         facts=facts(dimension, order),
         embedding=Embedding(vectors, vectors.astype(np.float64).T @ vectors),
         neighbours=padded_lists(random),
+        successors=Successors(*signed_lists(random)),
+        companions=Companions(*signed_lists(random)),
         stats=ItemStats(
             share=share,
             recent_share=np.where(random.random(N_ITEMS) < 0.3, 0, share[::-1]).astype(np.float32),
@@ -73,6 +88,7 @@ def facts(dimension: int, order: str) -> BundleFacts:
         metric="angular",
         als_confidence=40.0,
         als_regularization=0.05,
+        sources=SOURCES,
         features=feature_names(),
     )
 
@@ -87,6 +103,17 @@ def padded_lists(random: np.random.Generator) -> Neighbours:
     scores[is_padding] = 0
     rows[is_padding] = 0
     return Neighbours(rows, scores)
+
+
+def signed_lists(
+    random: np.random.Generator,
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
+    """Return the same of some items, with scores of either sign, farthest from 0 first."""
+    has_list = random.random(N_ITEMS) < 0.6
+    lists = np.where(has_list, np.cumsum(has_list) - 1, NO_LIST).astype(np.uint32)
+    some = padded_lists(random)
+    signs = random.choice([np.float32(-1), np.float32(1)], some.scores.shape)
+    return lists, some.rows[has_list], (some.scores * signs)[has_list]
 
 
 def query(seed: int, n_plays: int, n_candidates: int, sources: frozenset[str]) -> RankingQuery:
@@ -187,12 +214,21 @@ def compiled() -> Iterator[tuple[str, tuple[object, ...]]]:
 
 def test_what_warming_compiled_serves_every_kind_of_array(tmp_path: Path) -> None:
     held = tables(64, "time")
-    for view in (held.embedding, held.neighbours, held.stats, held.traits):
+    for view in (
+        held.embedding,
+        held.neighbours,
+        held.successors,
+        held.companions,
+        held.stats,
+        held.traits,
+    ):
         view.write(tmp_path)
     mapped = ItemTables(
         held.facts,
         Embedding.open(tmp_path),
         Neighbours.open(tmp_path),
+        Successors.open(tmp_path),
+        Companions.open(tmp_path),
         ItemStats.open(tmp_path),
         ItemTraits.open(tmp_path),
     )

@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from services.ranker.domain.features import FEATURE_GROUPS, assemble, feature_names
+from services.ranker.domain.features import FEATURE_GROUPS, SOURCES, assemble, feature_names
 from services.ranker.domain.values import ItemTables, RankingQuery, SourceColumn
-from signals.bundle import NO_CODE, Embedding, ItemStats, ItemTraits, Neighbours
+from signals.bundle import (
+    NO_CODE,
+    NO_LIST,
+    Companions,
+    Embedding,
+    ItemStats,
+    ItemTraits,
+    Neighbours,
+    Successors,
+)
 from signals.bundle_facts import BundleFacts
 
 N_ITEMS = 30
@@ -20,6 +29,7 @@ AS_OF_S = 1_700_000_000
 CONFIDENCE = 40.0
 REGULARIZATION = 0.05
 FEATURES = [feature for group in FEATURE_GROUPS for feature in group.features]
+SAID = ("rank", "score")
 SEEDS = pytest.mark.parametrize("seed", range(6))
 
 
@@ -36,6 +46,7 @@ def facts(order: str = "time") -> BundleFacts:
         metric="angular",
         als_confidence=CONFIDENCE,
         als_regularization=REGULARIZATION,
+        sources=SOURCES,
         features=feature_names(),
     )
 
@@ -55,6 +66,8 @@ def random_tables(random: np.random.Generator, order: str = "time") -> ItemTable
         facts=facts(order),
         embedding=Embedding(vectors, vectors.astype(np.float64).T @ vectors),
         neighbours=random_neighbours(random),
+        successors=Successors(*random_partial_links(random)),
+        companions=Companions(*random_partial_links(random)),
         stats=ItemStats(
             share=share,
             recent_share=np.where(random.random(N_ITEMS) < 0.3, 0, share[::-1]).astype(np.float32),
@@ -80,10 +93,21 @@ def random_neighbours(random: np.random.Generator) -> Neighbours:
     return Neighbours(rows, scores)
 
 
+def random_partial_links(
+    random: np.random.Generator,
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
+    """Return lists of either sign, farthest from 0 first; a third of the items has none."""
+    has_list = random.random(N_ITEMS) < 2 / 3
+    lists = np.where(has_list, np.cumsum(has_list) - 1, NO_LIST).astype(np.uint32)
+    some = random_neighbours(random)
+    signs = random.choice([np.float32(-1), np.float32(1)], some.scores.shape)
+    return lists, some.rows[has_list], (some.scores * signs)[has_list]
+
+
 def random_query(random: np.random.Generator, n_plays: int) -> RankingQuery:
     rows = random.permutation(N_ITEMS)[:20].astype(np.uint32)
     columns = {}
-    for source in ("ann", "similar", "another"):
+    for source in ("ann", "similar", "next", "together", "another"):
         ranks = random.permutation(len(rows)).astype(np.uint32)
         scores = np.where(ranks > 0, random.normal(size=len(rows)), 0).astype(np.float32)
         columns[source] = SourceColumn(ranks, scores)
@@ -102,27 +126,32 @@ class Oracle:
     def value(self, name: str, place: int) -> float:
         row = int(self.query.rows[place])
         source, _, said = name.rpartition("_")
-        if source in ("ann", "similar", "trending"):
+        if source in ("ann", "similar", "next", "together", "trending") and said in SAID:
             return self.source(source, said, place)
-        if name.startswith("link_decay_") and not name.endswith("_rank"):
-            scale = float(name.removeprefix("link_decay_"))
-            return self.of_links(lambda links: weighed(links, scale), row)
+        prefix, _, what = name.partition("_")
+        if prefix in ("link", "next", "together"):
+            return self.relation(prefix, what, row)
         if name in ("vector_3", "vector_10", "vector_inf"):
             return self.vector_score(float(name.removeprefix("vector_")), row)
         return self.named(name)(row)
 
-    def named(self, name: str) -> Callable[[int], float]:
-        links: dict[str, Callable[[Sequence[float]], float]] = {
-            "link_last": lambda links: links[0],
-            "link_second": lambda links: links[1] if len(links) > 1 else 0.0,
-            "link_max": max,
-            "link_count": lambda links: sum(link > 0 for link in links),
-            "link_newest": lambda links: next(
+    def relation(self, prefix: str, what: str, row: int) -> float:
+        if what.startswith("decay_"):
+            scale = float(what.removeprefix("decay_"))
+            return self.of_links(prefix, lambda links: weighed(links, scale), row)
+        summaries: dict[str, Callable[[Sequence[float]], float]] = {
+            "last": lambda links: links[0],
+            "second": lambda links: links[1] if len(links) > 1 else 0.0,
+            "third": lambda links: links[2] if len(links) > 2 else 0.0,
+            "max": lambda links: max(0.0, *links),
+            "count": lambda links: sum(link > 0 for link in links),
+            "newest": lambda links: next(
                 (ago for ago, link in enumerate(links) if link > 0), math.nan
             ),
         }
-        if name in links:
-            return lambda row: self.of_links(links[name], row)
+        return self.of_links(prefix, summaries[what], row)
+
+    def named(self, name: str) -> Callable[[int], float]:
         single: dict[str, Callable[[int], float]] = {
             "cosine_last": lambda row: self.of_cosines(lambda cosines: cosines[0], row),
             "cosine_mean_5": lambda row: self.of_cosines(
@@ -152,14 +181,22 @@ class Oracle:
     def played(self, limit: int) -> list[int]:
         return [int(row) for row in self.query.history_rows[:limit]]
 
-    def of_links(self, what: Callable[[Sequence[float]], float], row: int) -> float:
-        links = [self.link(played, row) for played in self.played(50)]
+    def of_links(self, prefix: str, what: Callable[[Sequence[float]], float], row: int) -> float:
+        links = [self.link(prefix, played, row) for played in self.played(50)]
         return what(links) if links else math.nan
 
-    def link(self, played: int, row: int) -> float:
-        lists = self.tables.neighbours
-        pairs = zip(lists.rows[played].tolist(), lists.scores[played].tolist(), strict=True)
-        return next((score for other, score in pairs if other == row and score > 0), 0.0)
+    def link(self, prefix: str, played: int, row: int) -> float:
+        if prefix == "link":
+            rows, scores = self.tables.neighbours.rows, self.tables.neighbours.scores
+            number = played
+        else:
+            partial = self.tables.successors if prefix == "next" else self.tables.companions
+            rows, scores = partial.rows, partial.scores
+            number = int(partial.lists[played])
+        if number == NO_LIST:
+            return 0.0
+        pairs = zip(rows[number].tolist(), scores[number].tolist(), strict=True)
+        return next((score for other, score in pairs if other == row and score != 0), 0.0)
 
     def vector(self, row: int) -> NDArray[np.float64]:
         return np.asarray(self.tables.embedding.vectors[row], dtype=np.float64)
@@ -239,7 +276,17 @@ def rank_in_list(scores: Sequence[float], place: int) -> int:
     return 1 + before + sum(score > mine for score in scores)
 
 
-RANKS = {"link_decay_10_rank": "link_decay_10", "vector_10_rank": "vector_10"}
+RANKS = {
+    f"{scored}_rank": scored
+    for scored in (
+        "link_decay_3",
+        "link_decay_10",
+        "next_decay_4",
+        "next_decay_10",
+        "together_decay_20",
+        "vector_10",
+    )
+}
 
 
 @SEEDS
@@ -302,14 +349,21 @@ def test_an_empty_history_gives_each_history_feature_its_declared_missing_value(
     random = np.random.default_rng(seed)
     matrix = assemble(random_query(random, 0), random_tables(random))
 
-    told_by_history = ("link_", "vector_", "cosine_", "artist_", "genre_", "history_", "newest_")
+    told_without = {f"{source}_{said}" for source in SOURCES for said in SAID}
     for feature in FEATURES:
-        if feature.name.startswith(told_by_history):
+        if feature.name not in told_without and not feature.name.startswith("item_"):
             expected = np.full(len(matrix), feature.missing)
             np.testing.assert_array_equal(column(matrix, feature.name), expected, feature.name)
 
 
-WEIGHED_BY_RECENCY = ("link_decay_", "vector_", "artist_decay", "genre_overlap")
+WEIGHED_BY_RECENCY = (
+    "link_decay_",
+    "next_decay_",
+    "together_decay_",
+    "vector_",
+    "artist_decay",
+    "genre_overlap",
+)
 
 
 @SEEDS
@@ -341,7 +395,7 @@ def test_without_order_the_order_of_the_history_says_nothing(seed: int) -> None:
     backwards = assemble(replace(query, history_rows=query.history_rows[::-1]), tables)
 
     for feature in FEATURES:
-        if not feature.name.endswith("_10_rank"):  # near ties may swap with the last bit
+        if feature.name not in RANKS:  # near ties may swap with the last bit
             there, back = column(forwards, feature.name), column(backwards, feature.name)
             np.testing.assert_allclose(there, back, rtol=1e-4, atol=1e-6, err_msg=feature.name)
 
