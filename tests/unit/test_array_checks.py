@@ -13,9 +13,13 @@ from meshkit.bundles import Bundle
 from pipeline.array_checks import ARRAY_CHECKS, SHAPES, UnsoundError, check_facts, check_shapes
 from pipeline.forest_files import FILES as FOREST
 from pipeline.tables import Tables
+from signals.bundle import NO_LIST
 from signals.bundle_facts import BundleFacts
 
 Edit = Callable[[NDArray[Any]], Any]
+
+LIST_5_ITEM = 5
+"""The item whose list is the sixth: nobody played `UNPLAYED_ID` alone."""
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +127,27 @@ def test_columns_in_another_order_are_refused(copy: Path, facts: BundleFacts) ->
         check_arrays(copy, facts)
 
 
+def list_5_ends(scores: NDArray[Any]) -> None:
+    scores[5, (scores[5] != 0).sum() - 1] = 0
+
+
+LINK_FAULTS: list[tuple[str, Edit, str]] = [
+    ("lists", put(0, 10**9), "does not number the lists"),
+    ("lists", put(0, NO_LIST), "does not number the lists"),
+    ("lists", swap(0, 1), "does not number the lists"),
+    ("lists", put(1, 0), "does not number the lists"),
+    ("rows", put((5, 0), 60), "holds row 60"),
+    ("rows", put((5, 0), LIST_5_ITEM), f"row {LIST_5_ITEM} holds the item itself"),
+    ("rows", lambda rows: put((5, 1), rows[5, 0])(rows), f"row {LIST_5_ITEM} holds a row twice"),
+    ("rows", put((5, -1), 1), f"row {LIST_5_ITEM} holds a row in its padding"),
+    ("scores", list_5_ends, f"row {LIST_5_ITEM} holds a row in its padding"),
+    ("scores", put((5, 0), np.nan), f"row {LIST_5_ITEM} has a score that is no number"),
+    ("scores", put((5, 3), -np.inf), f"row {LIST_5_ITEM} has a score that is no number"),
+    ("scores", put((5, 0), 0), f"row {LIST_5_ITEM} is not the farthest from 0 first"),
+    ("scores", put((5, 1), -9), f"row {LIST_5_ITEM} is not the farthest from 0 first"),
+]
+"""Of a view of some items' links."""
+
 FAULTS: list[tuple[str, Edit, str]] = [
     ("ItemKeys.keys", swap(3, 4), "not strictly increasing"),
     ("ItemKeys.keys", lambda keys: keys - np.uint64(1), "row 0 is not the key of its id"),
@@ -155,6 +180,11 @@ FAULTS: list[tuple[str, Edit, str]] = [
     ("Neighbours.scores", put((5, 0), 0), "row 5 is not best first"),
     ("Neighbours.scores", put((5, 0), 2), "row 5 sums to more than 1"),
     ("Neighbours.scores", lambda s: put(5, s[5] / 2)(s), "row 5 is whole and sums to less"),
+    *(
+        (f"{view}.{name}", edit, reason)
+        for view in ("Successors", "Companions")
+        for name, edit, reason in LINK_FAULTS
+    ),
     ("Popularity.rows", put(0, 60), "holds row 60"),
     ("Popularity.rows", lambda rows: put(1, rows[0])(rows), "every row once"),
     ("Popularity.rows", swap(0, -1), "more listeners than the one before"),
@@ -218,7 +248,18 @@ FACT_FAULTS: dict[str, tuple[object, str]] = {
     "als_confidence": (float("nan"), "als_confidence is nan"),
     "als_regularization": (0, "als_regularization is 0"),
     "features": (["first"], "1 features that are not"),
+    "sources": (["ann", "radio"], "sources is .*'radio'"),
 }
+
+
+@pytest.mark.parametrize("sources", [[], ["ann", "ann"]], ids=["none", "one twice"])
+def test_facts_without_sources_or_with_one_twice_are_refused(
+    sources: list[str], facts: BundleFacts
+) -> None:
+    wrong = BundleFacts.from_json({**facts.to_json(), "sources": sources})
+
+    with pytest.raises(UnsoundError, match=r"^facts: sources is .* each once of"):
+        check_facts(wrong)
 
 
 @pytest.mark.parametrize("name", FACT_FAULTS)

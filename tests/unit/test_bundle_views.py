@@ -7,18 +7,24 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from signals.bundle import (
     MARKET_COLUMNS,
+    NO_LIST,
     ArrayView,
+    Companions,
     Embedding,
     GenreNames,
     Histories,
     IndexedItems,
     ItemKeys,
+    ItemLinks,
     ItemTexts,
     MarketRights,
     Neighbours,
+    PartialLinks,
+    Successors,
     TrendCounts,
     market_column,
     market_name,
@@ -26,12 +32,24 @@ from signals.bundle import (
 from signals.keys import item_keys
 
 RANDOM = np.random.default_rng(3)
+SOME_LINKS = (
+    np.array([NO_LIST, 0, NO_LIST, 1], dtype=np.uint32),
+    np.array([[3, 0], [1, 0]], dtype=np.uint32),
+    np.array([[-0.5, 0.25], [0.5, 0]], dtype=np.float32),
+)
+NO_LINKS = (
+    np.full(3, NO_LIST, dtype=np.uint32),
+    np.zeros((0, 2), dtype=np.uint32),
+    np.zeros((0, 2), dtype=np.float32),
+)
 VIEWS = [
     ItemKeys(np.array([1, 5, 2**64 - 1], dtype=np.uint64)),
     ItemTexts.of(["a", "ö"], ["", "日本"], ["Björk", ""]),
     GenreNames.of(["Jazz", "Ñu"]),
     Embedding(RANDOM.random((3, 4)).astype(np.float32), RANDOM.random((4, 4))),
     Neighbours(np.array([[1, 0]], dtype=np.uint32), np.array([[0.5, 0]], dtype=np.float32)),
+    Successors(*SOME_LINKS),
+    Companions(*SOME_LINKS),
     IndexedItems(np.array([2, 0], dtype=np.uint32)),
 ]
 EMPTY_VIEWS = [
@@ -40,6 +58,8 @@ EMPTY_VIEWS = [
     GenreNames.of([]),
     Embedding(np.zeros((0, 4), dtype=np.float32), np.zeros((4, 4))),
     Neighbours(np.zeros((0, 7), dtype=np.uint32), np.zeros((0, 7), dtype=np.float32)),
+    Successors(*NO_LINKS),
+    Companions(*NO_LINKS),
     IndexedItems(np.zeros(0, dtype=np.uint32)),
     Histories(
         np.zeros(0, dtype=np.uint64),
@@ -156,6 +176,41 @@ def test_texts_of_unequal_columns_are_refused() -> None:
 @given(st.lists(TEXTS, max_size=8))
 def test_genre_names_come_back_in_code_order(names: list[str]) -> None:
     assert GenreNames.of(names).names() == tuple(names)
+
+
+def plays(*rows: int) -> NDArray[np.uint32]:
+    return np.array(rows, dtype=np.uint32)
+
+
+@pytest.mark.parametrize("view", [Successors, Companions])
+def test_items_have_the_list_of_their_own_or_none(view: type[PartialLinks]) -> None:
+    links = view(*SOME_LINKS)
+
+    assert links.n_items == 4
+    assert links.lists_of(plays(3, 0, 1, 3)).tolist() == [1, NO_LIST, 0, 1]
+    assert links.lists_of(plays()).tolist() == []
+
+
+def test_every_item_has_neighbours_at_its_own_row() -> None:
+    neighbours = Neighbours(np.zeros((4, 2), dtype=np.uint32), np.zeros((4, 2), dtype=np.float32))
+
+    assert neighbours.n_items == 4
+    assert neighbours.lists_of(plays(3, 0, 3)).tolist() == [3, 0, 3]
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        Successors(*SOME_LINKS),
+        Companions(*NO_LINKS),
+        Neighbours(np.zeros((2, 1), dtype=np.uint32), np.zeros((2, 1), dtype=np.float32)),
+        Successors(plays(), *NO_LINKS[1:]),
+    ],
+    ids=["successors", "no lists", "neighbours", "no items"],
+)
+def test_a_play_beyond_the_items_has_no_list_and_is_refused(links: ItemLinks) -> None:
+    with pytest.raises(IndexError, match=f"row {links.n_items} .*: {links.n_items} items"):
+        links.lists_of(plays(links.n_items))
 
 
 def histories() -> Histories:
