@@ -28,14 +28,14 @@ class Als:
         confidences = sp.csr_matrix(
             (1 + counted, self._plays.indices, self._plays.indptr), shape=self._plays.shape
         )
-        model = AlternatingLeastSquares(
-            factors=int(settings["factors"]),
-            regularization=settings["regularization"],
-            iterations=ALS_ITERATIONS,
-            random_state=self._past.seed,
-        )
         # Its own threads split the users; BLAS's would only fight them.
         with threadpool_limits(1, "blas"):
+            model = AlternatingLeastSquares(
+                factors=int(settings["factors"]),
+                regularization=settings["regularization"],
+                iterations=ALS_ITERATIONS,
+                random_state=self._past.seed,
+            )
             model.fit(confidences, show_progress=False)
         return _products(np.asarray(model.user_factors), np.asarray(model.item_factors))
 

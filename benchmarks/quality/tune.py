@@ -37,8 +37,8 @@ class Peer:
     """Orders of a log that it can be fitted on."""
 
 
-_EASE = {"l2": (300.0, 30.0, 100.0, 1000.0)}
-_KNN = {"neighbours": (100.0, 20.0, 500.0), "shrink": (10.0, 0.0, 100.0)}
+_EASE = {"l2": (300.0, 30.0, 100.0, 1000.0, 3000.0)}
+_KNN = {"neighbours": (100.0, 20.0, 500.0), "shrink": (10.0, 0.0, 100.0, 300.0)}
 
 PEERS = (
     Peer("popularity", Popularity, {}),
@@ -54,7 +54,7 @@ PEERS = (
         "transitions",
         Transitions,
         {
-            "scale": (3.0, 1.0, 10.0, 30.0),
+            "scale": (3.0, 1.0, 10.0, 30.0, 100.0),
             "reach": (10.0, 1.0, 3.0),
             "damping": (0.3, 0.0, 0.5),
             "backward": (1.0, 0.0, 0.3),
@@ -66,19 +66,20 @@ PEERS = (
         "ALS",
         Als,
         {
-            "confidence": (10.0, 1.0, 40.0),
+            "confidence": (10.0, 1.0, 3.0, 40.0),
             "factors": (64.0, 32.0, 128.0),
-            "regularization": (0.05, 1.0, 10.0),
+            "regularization": (0.05, 1.0, 10.0, 50.0),
         },
+        rounds=2,
     ),
     Peer(
         "BPR",
         Bpr,
         {
-            "learning_rate": (0.05, 0.01, 0.1),
+            "learning_rate": (0.05, 0.003, 0.01, 0.1),
             "regularization": (0.01, 0.001, 0.1),
             "factors": (64.0, 128.0),
-            "epochs": (100.0, 40.0),
+            "epochs": (100.0, 200.0),
         },
     ),
     Peer("EASE", Ease, {**_EASE, "scale": (ALL_ALIKE,)}),
