@@ -108,13 +108,13 @@ def run(
     columns = (*Progress.get_default_columns(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as shown:
         bars = Bars(shown)
+        with bars.step("reading the log"):
+            log = read_event_log(against)
         with bars.step("verifying the bundle"):
             subject = open_subject(find_bundle(bundle, bundles))
-        with bars.step("reading the log"):
-            cases = cases_after(subject.mesh.tables, read_event_log(against))
         return evaluate_bundle(
             subject,
-            sample(cases, users, seed=seed),
+            sample(cases_after(subject.mesh.tables, log), users, seed=seed),
             without=without,
             seed=seed,
             track=lambda asked: bars.track(asked, "asking for every user"),

@@ -38,12 +38,12 @@ def methods_for(order: str, wanted: Sequence[str]) -> list[str]:
     return [name for name in (*names, OURS) if not wanted or name in wanted]
 
 
-def ask_child(log: Path, method: str, tuned_by: str) -> Found:
+def ask_child(log: Path, method: str, data_set: DataSet) -> Found:
     """Run one method in a process of its own. Raises CalledProcessError when it fails."""
     with tempfile.TemporaryDirectory() as made:
         out = Path(made) / "found.json"
         command = [sys.executable, "-m", "benchmarks.quality.child", "--log", str(log)]
-        command += ["--method", method, "--tuned-by", tuned_by, "--out", str(out)]
+        command += ["--method", method, "--data-set", data_set.name, "--out", str(out)]
         added = OUR_ENVIRONMENT if method == OURS else PEER_ENVIRONMENT
         subprocess.run(command, check=True, env={**os.environ, **added})  # noqa: S603 - our own
         found: Found = json.loads(out.read_text())
@@ -100,7 +100,7 @@ def compare(
     found = {}
     for method in methods_for(order, wanted):
         print(f"{data_set.name}: {method}", file=sys.stderr, flush=True)
-        found[method] = ask_child(log, method, data_set.compared_by)
+        found[method] = ask_child(log, method, data_set)
     console.print(table_of(data_set, found))
     judged = verdict(data_set, found)
     if judged is not None:

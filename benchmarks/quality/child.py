@@ -12,12 +12,14 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, TypeVar
 
+from benchmarks.quality.data_sets import DATA_SETS
 from benchmarks.quality.protocol import Window, measure, windows_of
 from benchmarks.quality.tune import PEERS, Peer, Tuned, tune
 from meshkit.bundles import open_store
 from pipeline.evaluate import MethodQuality, half_width
 from pipeline.event_log import EventLog, read_event_log
 from pipeline.metrics import METRICS
+from pipeline.recipe import Recipe, to_json
 from pipeline.train import Holdout, train
 
 OURS = "recmesh"
@@ -52,8 +54,8 @@ class Timed:
         self.seconds[description] = self.seconds.get(description, 0) + perf_counter() - began
 
 
-def ours(log_directory: Path) -> dict[str, Any]:
-    """Train with a holdout, and return every stage at the test cut."""
+def ours(log_directory: Path, recipe: Recipe) -> dict[str, Any]:
+    """Train by a recipe with a holdout, and return every stage at the test cut."""
     timed = Timed()
     holdout: Holdout = "week" if read_event_log(log_directory).order == "time" else "last"
     began = perf_counter()
@@ -65,6 +67,7 @@ def ours(log_directory: Path) -> dict[str, Any]:
             seed=SEED,
             now=datetime.now(UTC),
             progress=timed,
+            recipe=recipe,
         )
     took_s = perf_counter() - began
     evaluating_s = timed.seconds.get("evaluating", 0.0)
@@ -76,6 +79,7 @@ def ours(log_directory: Path) -> dict[str, Any]:
         "evaluate_s": evaluating_s,
         "steps_s": timed.seconds,
         "settings": {},
+        "recipe": to_json(recipe),
         "tried": 0,
     }
 
@@ -135,17 +139,18 @@ def main() -> None:
     """Measure one method and write what came of it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--data-set", required=True, choices=tuple(each.name for each in DATA_SETS))
     parser.add_argument("--method", required=True, choices=(OURS, *(peer.name for peer in PEERS)))
-    parser.add_argument("--tuned-by", required=True, choices=METRICS)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
+    data_set = next(each for each in DATA_SETS if each.name == arguments.data_set)
     # implicit warns about BLAS threads, which we limit, and about scipy's newer matrix types.
     warnings.filterwarnings("ignore", module="implicit")
     if arguments.method == OURS:
-        found = ours(arguments.log)
+        found = ours(arguments.log, data_set.recipe)
     else:
         peer = next(peer for peer in PEERS if peer.name == arguments.method)
-        found = peer_on(peer, read_event_log(arguments.log), arguments.tuned_by)
+        found = peer_on(peer, read_event_log(arguments.log), data_set.compared_by)
     arguments.out.write_text(json.dumps({**found, "peak_mib": peak_mib()}) + "\n")
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.importing.import_log import import_log
+from pipeline.recipe import DEFAULT, RECIPES, Recipe, read_recipe
 
 VARIABLE = "RECMESH_DATA"
 
@@ -17,6 +18,12 @@ class DataSet:
     log_format: str
     compared_by: str
     """The metric that peers are tuned by and compared by; a name of `pipeline.metrics.METRICS`."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The project's own recipe of that name, or the default where it has none."""
+        has_own = (RECIPES / f"{self.log_format}.toml").is_file()
+        return read_recipe(self.log_format) if has_own else DEFAULT
 
     def import_from(self, data: Path, out: Path) -> Path:
         """Import it into the log directory `out`, as `meshctl data import` does."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluate import EvaluationError
-from services.ranker.domain.features import FEATURE_GROUPS, FeatureGroup
+from services.ranker.domain.features import FEATURE_GROUPS
 from services.ranker.domain.values import ScoringModel
 
 
@@ -50,11 +50,7 @@ def together(names: Sequence[str], sources: Iterable[str]) -> Without:
 
 def group_names() -> tuple[str, ...]:
     """Return the names of the feature groups, in order."""
-    return tuple(map(_name_of, FEATURE_GROUPS))
-
-
-def _name_of(group: FeatureGroup) -> str:
-    return str(getattr(group, "name", group.features[0].name))
+    return tuple(group.name for group in FEATURE_GROUPS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +65,7 @@ class MaskedModel:
     @classmethod
     def of(cls, model: ScoringModel, groups: frozenset[str]) -> ScoringModel:
         """Return `model` itself where no group is left out."""
-        features = [(_name_of(group), each) for group in FEATURE_GROUPS for each in group.features]
+        features = [(group.name, each) for group in FEATURE_GROUPS for each in group.features]
         masked = [place for place, (name, _) in enumerate(features) if name in groups]
         if not masked:
             return model

@@ -1,23 +1,34 @@
-"""`meshctl evaluate`, on a bundle that training published with a holdout."""
+"""`meshctl evaluate`, on a bundle as training publishes it with a holdout."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from meshctl.app import command_line
+from meshkit.bundles import open_store
+from pipeline.cuts import cut_log
+from pipeline.event_log import read_event_log
 from pipeline.metrics import METRICS
-from tests.integration.small_world import TrainedWorld, train_on
+from pipeline.tables import build_tables
+from pipeline.train import publish
+from services.ranker.adapters.model_text import FILE as MODEL_FILE
+from tests.integration.small_world import NOW, TrainedWorld
 from tests.unit.event_logs import Play, write_event_log
 
 
 @pytest.fixture(scope="module")
 def held_out(trained_world: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> TrainedWorld:
-    """The small world, its last week held back."""
+    """The small world as training with a holdout publishes it, with the model already trained."""
     bundles = tmp_path_factory.mktemp("held-out") / "bundles"
-    trained = train_on(trained_world.log, bundles, holdout="week")
-    return TrainedWorld(trained_world.log, bundles, trained)
+    whole, log = trained_world.trained, read_event_log(trained_world.log)
+    cut = cut_log(log, seed=1).test
+    tables = build_tables(cut.before, log, as_of_s=cut.as_of_s, seed=1)
+    model_text = (whole.bundle.path / MODEL_FILE).read_text()
+    bundle = publish(open_store(bundles), tables, model_text, whole.report, now=NOW)
+    return TrainedWorld(trained_world.log, bundles, replace(whole, bundle=bundle))
 
 
 def evaluate(world: TrainedWorld, *arguments: str, against: Path | None = None) -> Result:

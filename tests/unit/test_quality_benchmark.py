@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.quality.__main__ import methods_for, table_of, verdict
-from benchmarks.quality.data_sets import DATA_SETS
+from benchmarks.quality.data_sets import DATA_SETS, DataSet
 from benchmarks.quality.factor_peers import Als, Bpr
 from benchmarks.quality.item_peers import (
     Ease,
@@ -22,6 +22,7 @@ from benchmarks.quality.item_peers import (
 from benchmarks.quality.protocol import Past, Window, measure, windows_of
 from benchmarks.quality.tune import PEERS, Peer, tune
 from pipeline.metrics import METRICS
+from pipeline.recipe import DEFAULT, read_recipe
 from tests.unit.event_logs import Play, event_log, events
 
 INF = float("inf")
@@ -124,7 +125,7 @@ def test_ease_scores_what_goes_with_a_users_items(past: Past) -> None:
         (Als, {"confidence": 10.0, "factors": 8.0, "regularization": 0.05}),
         (
             Bpr,
-            {"learning_rate": 0.1, "regularization": 0.001, "factors": 8.0, "epochs": 300.0},
+            {"learning_rate": 0.1, "regularization": 0.001, "factors": 8.0, "epochs": 100.0},
         ),
     ],
 )
@@ -236,3 +237,10 @@ def test_the_verdict_names_the_best_peer_and_different_users() -> None:
 
 def test_peers_have_names_of_their_own() -> None:
     assert len({peer.name for peer in PEERS}) == len(PEERS)
+
+
+def test_ours_trains_by_the_recipe_of_the_data_set() -> None:
+    by_name = {each.name: each for each in DATA_SETS}
+
+    assert by_name["MovieLens-1M"].recipe == read_recipe("movielens-1m") != DEFAULT
+    assert DataSet("Other", "other", "events", "ndcg_10").recipe == DEFAULT
