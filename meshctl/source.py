@@ -8,7 +8,8 @@ import typer
 
 from meshctl.json_file import read_json_object, write_json
 from meshctl.run_file import STATE_DIRECTORY, RunFileError, read_run
-from meshctl.standard_mesh import DEFAULT_CONTROL_FILE, SOURCES
+from meshctl.standard_mesh import DEFAULT_CONTROL_FILE
+from services.ranker.domain.features import SOURCES
 
 app = typer.Typer(help="Switch candidate sources off and on while the mesh runs.")
 
@@ -67,5 +68,7 @@ def _rewrite(control_file: Path, disabled: AbstractSet[str]) -> None:
 
 def _known(name: str) -> str:
     if name not in SOURCES:
-        raise typer.BadParameter(f"no source is called {name!r}; there are {', '.join(SOURCES)}")
+        raise typer.BadParameter(
+            f"no source is called {name!r}; there are {', '.join(SOURCES)}"
+        )
     return name

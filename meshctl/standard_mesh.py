@@ -15,14 +15,17 @@ from meshctl.run_file import GATEWAY, STATE_DIRECTORY
 from meshctl.traces.places import remove_old_traces, trace_settings
 from meshkit.dynamodb import DEFAULT_TABLE_PREFIX
 from meshkit.shelf import DEFAULT_HOLD_S
+from pipeline.recipe import DEFAULT
+from services.ranker.domain.features import SOURCES as KNOWN_SOURCES
 
 Clock = Literal["bundle", "wall"]
 History = Literal["bundle", "dynamodb"]
 
-SOURCES = ("ann", "similar", "trending")
+SOURCES = DEFAULT.sources
+"""What a mesh asks where nobody says otherwise; `KNOWN_SOURCES` are all that there are."""
 RANKER = "ranker"
 LEAVES = (*SOURCES, RANKER)
-PARTS = (*LEAVES, GATEWAY)
+PARTS = (*KNOWN_SOURCES, RANKER, GATEWAY)
 """What `workers` counts."""
 MAX_WORKERS = 64
 DEFAULT_PORT = 8080
@@ -64,9 +67,10 @@ class MeshSettings:
     embedded DynamoDB before anything reads from it; never for an endpoint of
     the caller's own. With `history` "dynamodb" the gateways read users' histories there,
     else in the bundle. Every process follows the store's pointer, or serves
-    `bundle_version` alone. `workers` says how many processes a source, the
-    ranker or the gateway has, 1 where it does not. A replaced version stays for
-    `hold_s`. `port` is the first gateway's, 0 for any; others have any port.
+    `bundle_version` alone. `sources` are those that the gateways ask. `workers`
+    says how many processes a source, the ranker or the gateway has, 1 where it
+    does not. A replaced version stays for `hold_s`. `port` is the first
+    gateway's, 0 for any; others have any port.
 
     With `fault_proxies` the gateways reach every process of a leaf, such as
     ranker-2, through one named fault-ranker-2, which is told what to break by
@@ -77,6 +81,7 @@ class MeshSettings:
 
     bundles: Path
     prepare_dynamodb: Callable[[str], None]
+    sources: tuple[str, ...] = SOURCES
     bundle_version: str | None = None
     workers: Mapping[str, int] = field(default_factory=dict)
     hold_s: float = DEFAULT_HOLD_S
@@ -118,7 +123,9 @@ def standard_specs(settings: MeshSettings) -> tuple[ProcessSpec, ...]:
     """
     dynamodb = () if settings.dynamodb_endpoint else (_dynamodb(settings),)
     sources = tuple(
-        _source(source, name, settings) for source in SOURCES for name in _names(source, settings)
+        _source(source, name, settings)
+        for source in settings.sources
+        for name in _names(source, settings)
     )
     rankers = tuple(
         ProcessSpec(
@@ -137,7 +144,7 @@ def standard_specs(settings: MeshSettings) -> tuple[ProcessSpec, ...]:
 
 def _names(part: str, settings: MeshSettings) -> tuple[str, ...]:
     """Return the names of a part's processes: numbered where it has several."""
-    name = f"candidates-{part}" if part in SOURCES else part
+    name = f"candidates-{part}" if part in KNOWN_SOURCES else part
     workers = settings.workers.get(part, 1)
     return (name,) if workers == 1 else tuple(f"{name}-{n}" for n in range(1, workers + 1))
 
@@ -207,8 +214,9 @@ def _proxy(upstream: str, settings: MeshSettings) -> ProcessSpec:
 
 
 def _gateway(name: str, port: int, settings: MeshSettings) -> ProcessSpec:
-    reached = tuple(process for leaf in LEAVES for process in _reached_at(leaf, settings))
-    sources = ",".join(f"{source}={_addresses(source, settings)}" for source in SOURCES)
+    leaves = (*settings.sources, RANKER)
+    reached = tuple(process for leaf in leaves for process in _reached_at(leaf, settings))
+    sources = ",".join(f"{source}={_addresses(source, settings)}" for source in settings.sources)
     own = {
         "RECMESH_LISTEN": f"127.0.0.1:{port}",
         "RECMESH_SOURCES": sources,

@@ -24,8 +24,9 @@ from meshctl.standard_mesh import (
     standard_mesh,
 )
 from meshctl.traces.places import trace_directory_for
-from meshkit.bundles import BundleError, open_store
+from meshkit.bundles import Bundle, BundleError, open_store, readable
 from meshkit.shelf import DEFAULT_HOLD_S
+from signals.bundle_facts import BundleFacts
 
 BundlesOption = Annotated[Path, typer.Option(help="Directory of published bundles.")]
 PortOption = Annotated[
@@ -67,7 +68,8 @@ def up(
 ) -> None:
     """Start the local mesh and serve until Ctrl-C.
 
-    Every source, the ranker and the gateway get a process of their own, and so
+    Every source that the bundle was trained on, the ranker and the gateway get a process of their
+    own, and so
     does an embedded DynamoDB unless RECMESH_DYNAMODB_ENDPOINT names another.
     They follow the store's pointer: what is promoted is served in a moment.
     A process that ends is started again at the same address. Logs are in .recmesh/logs,
@@ -75,15 +77,16 @@ def up(
     """
     console = Console(stderr=True)
     try:
-        version = current_version(bundles)
+        bundle = current_bundle(bundles)
         settings = MeshSettings(
             bundles=bundles,
+            sources=sources_of(bundle),
             workers=parse_workers(workers),
             hold_s=hold_s,
             prepare_dynamodb=partial(
                 prepare_dynamodb,
                 bundles=bundles,
-                version=version,
+                version=bundle.version,
                 with_histories=history == "dynamodb",
             ),
             history=history,
@@ -100,12 +103,22 @@ def up(
         raise typer.Exit(1) from exc
 
 
-def current_version(bundles: Path) -> str:
-    """Return the version that `bundles` serves, or raise MeshError."""
+def current_bundle(bundles: Path) -> Bundle:
+    """Return the bundle that `bundles` serves, or raise MeshError."""
     try:
-        return open_store(bundles).current()
+        store = open_store(bundles)
+        return store.open(store.current())
     except BundleError as exc:
         raise MeshError(f"{exc} (--bundles names another store)") from exc
+
+
+def sources_of(bundle: Bundle) -> tuple[str, ...]:
+    """Return the sources that a bundle's ranker was trained on, or raise MeshError."""
+    try:
+        with readable(bundle):
+            return BundleFacts.from_json(bundle.manifest.facts).sources
+    except (BundleError, ValueError) as exc:
+        raise MeshError(f"{bundle.version}: {exc}; train it anew") from exc
 
 
 def _say(console: Console, line: str) -> None:

@@ -67,7 +67,7 @@ def _names(entry: Entry) -> str:
 
 def _services(entry: Entry) -> str:
     services = entry["services"]
-    return "all" if len(services) == 5 else ", ".join(services)
+    return "all" if len(services) == 7 else ", ".join(services)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -227,7 +227,8 @@ def _start_whole(processes: _Processes, scripts: _Scripts) -> None:
     # So short a queue overflows as soon as the receiver keeps its senders waiting.
     queue = {"OTEL_BSP_MAX_QUEUE_SIZE": "4", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4"}
     processes.start("ann", "candidates", RECMESH_SOURCE="ann", **queue)
-    processes.start("similar", "candidates", RECMESH_SOURCE="similar")
+    for source in ("similar", "next", "together"):
+        processes.start(source, "candidates", RECMESH_SOURCE=source)
     processes.start("trending", "candidates", RECMESH_SOURCE="trending")
     processes.start("ranker", "ranker")
     away = scripts.leaf(fail(grpc.StatusCode.UNAVAILABLE, "away")).address
@@ -244,7 +245,8 @@ def _start_whole(processes: _Processes, scripts: _Scripts) -> None:
         "whole",
         "gateway",
         **histories,
-        RECMESH_SOURCES=f"ann={at['ann']},similar={away};{at['similar']},trending={at['trending']}",
+        RECMESH_SOURCES=f"ann={at['ann']},similar={away};{at['similar']},next={at['next']},"
+        f"together={at['together']},trending={at['trending']}",
         RECMESH_RANKER=f"{away};{at['ranker']}",
     )
 
@@ -266,6 +268,8 @@ def _start_scripted(
     sources = {
         "ann": (scripts.leaf(propose([10, 11, 12])), scripts.leaf(propose([10, 11, 12]))),
         "similar": (scripts.leaf(propose([12, 13])),),
+        "next": (scripts.leaf(propose([12])),),
+        "together": (scripts.leaf(propose([13])),),
         "trending": (scripts.leaf(propose([14, 15])),),
     }
     ranker = scripts.leaf(prefer_high_rows)

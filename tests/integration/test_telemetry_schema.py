@@ -215,7 +215,7 @@ def set_tier(response: Any, tier: int) -> None:
 def climb_down(scripted: Scripted) -> None:
     """A slate from every rung of the ladder."""
     scripted.reset()
-    for source in ("ann", "similar"):
+    for source in ("ann", "similar", "next", "together"):
         scripted.tell(source, propose([]))
     for name in ("TRENDING_MARKET_GENRE", "TRENDING_MARKET", "TRENDING_GLOBAL"):
         tier = common_pb2.Tier.Value(f"TIER_{name}")

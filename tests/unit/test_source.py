@@ -55,7 +55,7 @@ def test_an_unknown_source_is_refused_and_nothing_is_written(tmp_path: Path) -> 
     result = run_source("disable", "trendin", "--control-file", str(path))
 
     assert result.exit_code == 2
-    assert "ann, similar, trending" in unboxed(result.stderr)
+    assert "ann, similar, next, together, trending" in unboxed(result.stderr)
     assert not path.exists()
 
 
