@@ -38,6 +38,9 @@ from pipeline.tables import Tables
 from pipeline.train_ranker import MIN_HISTORY
 from services.ranker.domain.values import ScoringModel
 
+MOSTLY = 0.5
+"""Share of unknown items from which on a log may be another one with ids that look alike."""
+
 Track = Callable[[Sequence[Case]], Iterable[Case]]
 
 
@@ -151,7 +154,7 @@ def evaluate_bundle(
         },
         feature_gains=feature_gains(subject.model_text),
         learning_curve=learning_curve(subject.report),
-        notes=tuple(_notes(subject)),
+        notes=tuple(_notes(subject, known)),
     )
 
 
@@ -204,8 +207,11 @@ def _overlap(
     return float(np.mean(shares)) if shares else 0.0
 
 
-def _notes(subject: Subject) -> Iterable[str]:
+def _notes(subject: Subject, observations: Sequence[Observation]) -> Iterable[str]:
     tables = subject.mesh.tables
+    unknown = np.mean([(each.targets >= tables.facts.items).mean() for each in observations])
+    if unknown > MOSTLY:
+        yield f"{unknown:.0%} of the new items are not in the bundle: is this log its own?"
     yield "lists leave out what the user has played; targets are items not played before"
     yield "requests are made without a market: rights are not applied"
     yield (

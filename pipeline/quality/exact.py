@@ -47,11 +47,10 @@ class ExactSearch:
         tables = mesh.tables
         rows = np.asarray(tables.indexed.rows)
         vectors = np.asarray(tables.embedding.vectors)[rows]
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return cls(
             mesh,
             {
-                COSINE: ExactIndex(rows, vectors / lengths),
+                COSINE: ExactIndex(rows, unit(vectors)),
                 INNER_PRODUCT: ExactIndex(rows, vectors),
             },
             UserVector(
@@ -75,3 +74,8 @@ class ExactSearch:
             kind: nearest_candidates(query, index, embedding, items, self.user_vector).rows
             for kind, index in self.indexes.items()
         }
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the vectors (none of them zero) scaled to length 1."""
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)

@@ -15,7 +15,7 @@ from pipeline.metrics import METRICS
 from pipeline.quality.cases import Case
 from pipeline.quality.curves import FeatureGain
 from pipeline.quality.evaluation import Evaluation, Subject, evaluate_bundle
-from pipeline.quality.exact import COSINE, ExactSearch
+from pipeline.quality.exact import COSINE, ExactIndex, ExactSearch, unit
 from pipeline.quality.observe import Observer
 from pipeline.quality.page import page
 from pipeline.quality.tables import grids
@@ -58,6 +58,19 @@ def test_the_small_index_misses_next_to_nothing_of_exact_search(
         (served,) = (a for a in subject.mesh.ask_sources(history) if a.source == "ann")
         exact = search.answers(history)[COSINE]
         assert exact.tolist() == served.rows.tolist()
+
+
+def test_exact_search_by_cosine_forgets_lengths_and_by_inner_product_does_not() -> None:
+    long, near = np.array([2.0, 2.0]), np.array([1.0, 0.0])
+    vectors = np.stack([long, near]).astype(np.float32)
+    index = ExactIndex(np.array([7, 9], dtype=np.uint32), vectors)
+    by_cosine = ExactIndex(index.rows, unit(vectors))
+    asked = np.array([1.0, 0.1], dtype=np.float32)
+
+    assert index.nearest(asked, 2).tolist() == [7, 9]
+    assert by_cosine.nearest(asked, 2).tolist() == [9, 7]
+    assert by_cosine.nearest(asked, 1).tolist() == [9]
+    assert by_cosine.nearest(np.zeros(2, dtype=np.float32), 2).tolist() == []
 
 
 def test_a_masked_group_is_missing_and_the_rest_as_it_was(subject: Subject) -> None:
@@ -145,6 +158,18 @@ def test_the_evaluation_is_the_same_again_and_is_json(
     again = evaluate_bundle(subject, cases, without=["ann", "similar"], seed=1)
 
     assert json.dumps(again.to_json()) == json.dumps(evaluation.to_json())
+
+
+def test_a_log_whose_items_are_mostly_unknown_is_doubted(
+    subject: Subject, cases: list[Case], evaluation: Evaluation
+) -> None:
+    unknown = subject.mesh.tables.facts.items + np.arange(5, dtype=np.uint32)
+    strange = [replace(cases[0], targets=np.append(cases[0].targets, unknown))]
+
+    doubted = evaluate_bundle(subject, strange, without=(), seed=1)
+
+    assert doubted.notes[0].startswith("71% of the new items are not in the bundle")
+    assert not any("not in the bundle" in note for note in evaluation.notes)
 
 
 def test_nobody_with_a_history_is_refused(subject: Subject, cases: list[Case]) -> None:
