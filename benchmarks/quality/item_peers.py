@@ -11,6 +11,8 @@ from benchmarks.quality.protocol import Past, Score, Scores
 
 DAY_S = 86_400
 BLOCK_ITEMS = 512
+DENSE = 0.05
+"""Share of weights other than 0 from which on a product with a plain table is the faster one."""
 MAX_EASE_ITEMS = 10_000
 """EASE inverts items x items: 0.8 GB and seconds there, and eight times as long at twice that."""
 
@@ -84,6 +86,7 @@ class Transitions:
 
     def __init__(self, past: Past) -> None:
         self._past = past
+        self._counted: tuple[int, sp.csr_matrix] | None = None
 
     def __call__(self, settings: Settings) -> Score:
         """Return scores summed over what followed a user's items."""
@@ -94,6 +97,12 @@ class Transitions:
         return _sum_over(self._past.history(settings["scale"]), damped.tocsr())
 
     def _follows(self, reach: int) -> sp.csr_matrix:
+        """Return what follows what within `reach`; that of the last one asked for is kept."""
+        if self._counted is None or self._counted[0] != reach:
+            self._counted = (reach, self._count(reach))
+        return self._counted[1]
+
+    def _count(self, reach: int) -> sp.csr_matrix:
         events, n = self._past.events, self._past.n_items
         follows = sp.csr_matrix((n, n), dtype=np.float32)
         for distance in range(1, reach + 1):
@@ -173,4 +182,7 @@ def _same_for_all(scores: NDArray[np.intp]) -> Score:
 
 
 def _sum_over(history: sp.csr_matrix, weights: sp.csr_matrix) -> Score:
+    if weights.nnz > DENSE * weights.shape[0] * weights.shape[1]:
+        table = weights.toarray()
+        return lambda users: np.asarray(history[users] @ table, dtype=np.float32)
     return lambda users: np.asarray((history[users] @ weights).toarray(), dtype=np.float32)

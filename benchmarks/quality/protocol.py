@@ -25,6 +25,8 @@ from signals.top import best_first
 BLOCK_USERS = 256
 RECENT_PLAYS = 200
 """Plays that recency-weighted histories hold: as many as a request to the mesh."""
+WEIGHTLESS = 10.0
+"""Scales after which a play is left out: it would weigh 5e-5 of the newest."""
 
 Scores = NDArray[np.float32]
 Score = Callable[[NDArray[np.intp]], Scores]
@@ -62,7 +64,7 @@ class Past:
         if np.isinf(scale):
             return self.played()
         ages = self.ages()
-        recent = ages < RECENT_PLAYS
+        recent = ages < min(RECENT_PLAYS, WEIGHTLESS * scale)
         weights = np.exp(-ages[recent] / scale).astype(np.float32)
         places = (self.events.users[recent], self.events.rows[recent])
         return sp.csr_matrix((weights, places), shape=(self.n_users, self.n_items))
