@@ -13,7 +13,7 @@ from pipeline.catalogue import Catalogue
 from pipeline.event_log import EventLog, Events
 from pipeline.tables import Tables, build_tables
 from pipeline.train import Report, publish
-from services.ranker.domain.features import feature_names
+from services.ranker.domain.features import SOURCES, feature_names
 from signals.bundle import (
     MARKET_COLUMNS,
     NO_CODE,
@@ -62,7 +62,9 @@ def publish_small_bundle(root: Path) -> Bundle:
 @cache
 def small_tables() -> Tables:
     """Return the tiny bundle's tables."""
-    return build_tables(small_log().events, small_log(), as_of_s=AS_OF_S, seed=SEED)
+    return build_tables(
+        small_log().events, small_log(), as_of_s=AS_OF_S, seed=SEED, sources=SOURCES
+    )
 
 
 @cache

@@ -7,10 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from meshkit.bundles import Bundle
-from pipeline.offline_mesh import FixedTrends
+from pipeline.offline_mesh import OPENERS, FixedTrends
 from pipeline.trending_counts import snapshot_of
-from services.candidates.adapters.ann_source import AnnSource
-from services.candidates.adapters.similar_source import SimilarSource
 from services.candidates.adapters.trending_source import TrendingSource
 from services.candidates.domain.values import CandidateSource, Query
 from services.candidates.wiring import SOURCES
@@ -22,7 +20,7 @@ from tests.small_bundle import ITEM_IDS, TASTES, UNPLAYED_ID, taste_of
 N_ITEMS = len(ITEM_IDS)
 NO_ROWS = np.zeros(0, dtype=np.uint32)
 TASTE = TASTES[0]
-NEEDS_HISTORY = {"ann", "similar"}
+NEEDS_HISTORY = {"ann", "similar", "next", "together"}
 """Sources that have nothing to say to a stranger."""
 
 
@@ -44,10 +42,8 @@ class Opened:
 
 def open_source(name: str, bundle: Bundle, order: str = "time") -> CandidateSource:
     facts = replace(BundleFacts.from_json(bundle.manifest.facts), order=order)
-    if name == "ann":
-        return AnnSource.open(bundle.path, facts)
-    if name == "similar":
-        return SimilarSource.open(bundle.path, facts)
+    if name in OPENERS:
+        return OPENERS[name](bundle.path, facts)
     trends = snapshot_of(
         TrendCounts.open(bundle.path),
         ItemKeys.open(bundle.path),
@@ -183,7 +179,7 @@ def test_repeats_in_a_history_are_taken(opened: Opened) -> None:
     assert len(set(found.rows.tolist())) == len(found.rows) == 10
 
 
-@pytest.mark.parametrize("opened", ["ann", "similar"], indirect=True)
+@pytest.mark.parametrize("opened", sorted(NEEDS_HISTORY), indirect=True)
 def test_a_log_without_order_makes_the_order_of_plays_meaningless(
     opened: Opened, small_bundle: Bundle
 ) -> None:
@@ -205,6 +201,6 @@ def test_an_answer_from_a_snapshot_says_its_age(opened: Opened) -> None:
     assert not found.is_stale
 
 
-@pytest.mark.parametrize("opened", ["ann", "similar"], indirect=True)
+@pytest.mark.parametrize("opened", sorted(NEEDS_HISTORY), indirect=True)
 def test_an_answer_from_the_bundle_has_no_age(opened: Opened) -> None:
     assert opened.source.generate(opened.query(f"{TASTE}-00")).data_age_s is None

@@ -46,7 +46,14 @@ FILE_OF = {
     "probes": "probes.json",
 }
 """By the first word of a damage's name: what a refusal must name."""
-BY_PROBES_ALONE = frozenset({"model with leaves negated", "facts of another confidence"})
+BY_PROBES_ALONE = frozenset(
+    {
+        "model with leaves negated",
+        "facts of another confidence",
+        "successors of another training",
+        "companions of another training",
+    }
+)
 
 DANGEROUS = (
     "annoy truncated",
