@@ -13,9 +13,9 @@ RUN apt-get update -q \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY pyproject.toml requirements/all.lock deploy/images/subset_lock.py ./
-RUN python subset_lock.py --without annoy,duckdb,implicit,lightgbm,moto,rich,scipy,threadpoolctl,typer \
+RUN python subset_lock.py --without annoy,duckdb,implicit,lightgbm,moto,optuna,rich,scipy,threadpoolctl,typer \
         >serving.lock \
-    && python subset_lock.py --without moto,rich,typer --beside serving.lock >models.lock \
+    && python subset_lock.py --without moto,optuna,rich,typer --beside serving.lock >models.lock \
     && python subset_lock.py --without moto --beside serving.lock,models.lock >tools.lock
 # botocore describes every service of AWS in 25 MB; ours are DynamoDB, S3, and what signs in to them.
 RUN pip install --no-cache-dir --no-deps --require-hashes --target /opt/serving -r serving.lock \
