@@ -17,6 +17,8 @@ th, td { border-bottom: 1px solid #8886; padding: .15rem .7rem .15rem 0; text-al
 th:first-child, td:first-child { text-align: left; }
 section { margin-top: 2.5rem; }
 .table { overflow-x: auto; }
+figure { margin: 1rem 0; }
+figcaption { font-weight: 600; }
 svg { width: 100%; height: auto; display: block; margin: .5rem 0; }
 svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
 """
@@ -121,7 +123,10 @@ def _add_section(body: ET.Element, grid: Grid, charts: Iterable[ET.Element]) -> 
     section = ET.SubElement(body, "section")
     ET.SubElement(section, "h2").text = grid.title
     ET.SubElement(section, "p").text = grid.about
-    section.extend(charts)
+    for chart in charts:
+        figure = ET.SubElement(section, "figure")
+        ET.SubElement(figure, "figcaption").text = chart.findtext("title")
+        figure.append(chart)
     if not grid.rows:
         return
     table = ET.SubElement(ET.SubElement(section, "div", {"class": "table"}), "table")
