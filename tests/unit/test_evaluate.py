@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.evaluate import EvaluationError, evaluate, refuse_window
+from pipeline.evaluate import EvaluationError, evaluate, lists_of, refuse_window
 from pipeline.offline_mesh import OfflineMesh
 from services.ranker.adapters.lightgbm_model import LightgbmModel
 from services.ranker.domain.features import feature_names
@@ -50,6 +50,17 @@ def test_new_targets_are_measured_by_every_method(mesh: OfflineMesh, bundle_path
         "ranked", "merge order", "ann", "similar", "trending", "popularity"
     ]  # fmt: skip
     assert methods[0].ndcg_10 == 1.0
+
+
+def test_somebody_without_a_history_gets_merge_order_as_from_the_gateway(
+    mesh: OfflineMesh, bundle_path: Path
+) -> None:
+    model = LightgbmModel.open(bundle_path, feature_names())
+
+    lists = lists_of(mesh, model, user_key=0)
+
+    assert len(lists["ranked"]) > 0
+    assert lists["ranked"].tolist() == lists["merge order"][: len(lists["ranked"])].tolist()
 
 
 def test_targets_inside_the_window_of_the_tables_are_refused(mesh: OfflineMesh) -> None:
