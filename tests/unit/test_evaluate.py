@@ -46,9 +46,8 @@ def test_new_targets_are_measured_by_every_method(mesh: OfflineMesh, bundle_path
 
     methods = evaluate(mesh, model, [(key, unplayed)])
 
-    assert [each.method for each in methods] == [
-        "ranked", "merge order", "ann", "similar", "trending", "popularity"
-    ]  # fmt: skip
+    expected = ["ranked", "merge order", *mesh.sources, "popularity"]
+    assert [each.method for each in methods] == expected
     assert methods[0].ndcg_10 == 1.0
 
 
