@@ -68,14 +68,13 @@ DEFAULT = Recipe()
 
 def read_recipe(name: str) -> Recipe:
     """Return the recipe of a file, or the project's own of that name. Raises RecipeError."""
-    own = RECIPES / f"{name}.toml"
-    path = own if "/" not in name and own.is_file() else Path(name)
+    own = sorted(one.stem for one in RECIPES.glob("*.toml"))
+    path = RECIPES / f"{name}.toml" if name in own else Path(name)
     try:
         given = tomllib.loads(path.read_text())
     except OSError as exc:
-        known = ", ".join(sorted(one.stem for one in RECIPES.glob("*.toml")))
         raise RecipeError(
-            f"{path} cannot be read: {exc.strerror}; the project's own are {known}"
+            f"{path} cannot be read: {exc.strerror}; the project's own are {', '.join(own)}"
         ) from exc
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise RecipeError(f"{path} is not TOML: {exc}") from exc
