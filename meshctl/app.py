@@ -15,6 +15,7 @@ COMMANDS: Mapping[str, str] = {
     "demo": "meshctl.demo:demo",
     "data": "meshctl.data:app",
     "train": "meshctl.train:train",
+    "tune": "meshctl.tune:tune",
     "evaluate": "meshctl.evaluate:evaluate",
     "bundle": "meshctl.bundle:app",
     "up": "meshctl.up:up",

@@ -1,6 +1,5 @@
 """`meshctl evaluate`: a bundle against what its users did after it."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from meshctl.json_file import write_json
 from meshctl.standard_mesh import DEFAULT_BUNDLES
+from meshctl.text_file import write_text
 from meshctl.train import Bars
 from meshkit.bundles import MANIFEST, Bundle, BundleError, open_store, readable
 from pipeline.bundle_report import report_of
@@ -84,7 +84,7 @@ def evaluate(
         if json_file is not None:
             write_json(json_file, found.to_json())
         if report is not None:
-            _write_text(report, page(found))
+            write_text(report, page(found))
     except (BundleError, LogError, LogDirectoryError, EvaluationError, OSError) as exc:
         console.print(f"error: {exc}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from exc
@@ -119,17 +119,6 @@ def run(
             seed=seed,
             track=lambda asked: bars.track(asked, "asking for every user"),
         )
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Replace `path` in one step, making its directory if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def find_bundle(bundle: str, bundles: str) -> Bundle:

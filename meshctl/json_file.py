@@ -1,19 +1,14 @@
 """Small JSON files that other processes read while we write them."""
 
 import json
-import os
 from pathlib import Path
+
+from meshctl.text_file import write_text
 
 
 def write_json(path: Path, value: object) -> None:
     """Replace `path` with `value` in one step, making its directory if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json_object(path: Path) -> dict[str, object]:

@@ -4,6 +4,7 @@ A recipe is TOML. What it does not name is as in `DEFAULT`; removing a source or
 is one line shorter in it. `pipeline/recipes/` holds those that come with the project.
 """
 
+import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -102,6 +103,34 @@ def to_json(recipe: Recipe) -> dict[str, Any]:
     }
     forest = {one.name: getattr(recipe.forest, one.name) for one in fields(ForestSettings)}
     return {**plain, "forest": forest}
+
+
+def to_toml(recipe: Recipe, comment: str = "") -> str:
+    """Return the text of a file that `read_recipe` reads as `recipe`, below a comment.
+
+    Of what is not about the forest only what differs from `DEFAULT` is named, as by hand. The
+    forest is named whole: its settings were chosen together, so no new default may change one.
+    """
+    given, default = to_json(recipe), to_json(DEFAULT)
+    forest = given.pop("forest")
+    lines = [
+        *(f"# {_printable(line)}".rstrip() for line in comment.splitlines()),
+        *(_assignment(name, value) for name, value in given.items() if value != default[name]),
+        "",
+        "[forest]",
+        *(_assignment(name, value) for name, value in forest.items()),
+    ]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _assignment(name: str, value: Any) -> str:
+    # Numbers and lists of plain names are written alike in JSON and TOML.
+    return f"{name} = {json.dumps(value)}"
+
+
+def _printable(line: str) -> str:
+    """Return a line that may stand in a comment: TOML allows no control characters there."""
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def _checked(given: Mapping[str, Any], of: type, where: str) -> dict[str, Any]:

@@ -162,12 +162,16 @@ class Course:
 
     def train_ranker(self) -> str:
         """Return the text of a model trained on the candidates of every training cut."""
-        groups = [
+        groups = self.training_groups()
+        with self.progress.step("training the ranker"):
+            return train_ranker(groups, seed=self.seed, recipe=self.recipe)
+
+    def training_groups(self) -> list[list[Group]]:
+        """Return what the ranker learns from at every training cut, newest first."""
+        return [
             self._groups_at(cut, f"training cut {number} of {len(self.cuts.training)}")
             for number, cut in enumerate(self.cuts.training, start=1)
         ]
-        with self.progress.step("training the ranker"):
-            return train_ranker(groups, seed=self.seed, recipe=self.recipe)
 
     def evaluate(self, tables: Tables, model_text: str) -> Report:
         """Return the quality of the model and of everything that it is compared with."""

@@ -1,6 +1,7 @@
 """The ranker's training: candidates as of each cut, labelled by what came after it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import lightgbm as lgb
@@ -100,6 +101,17 @@ def train_ranker(cuts: Sequence[Sequence[Group]], *, seed: int, recipe: Recipe =
     are worth growing on the others; then that many are grown on all of them. Raises LogError when
     there is nothing to learn from.
     """
+    older, newest = older_and_newest(cuts)
+    parameters = parameters_of(recipe.forest, seed)
+    learnt = dataset(older, recipe, parameters)
+    judge = dataset(newest, recipe, parameters, binned_as=learnt)
+    trees = grow_and_judge(learnt, judge, recipe.forest, parameters).trees
+    booster = lgb.train(parameters, dataset([*newest, *older], recipe, parameters), trees)
+    return str(booster.model_to_string())
+
+
+def older_and_newest(cuts: Sequence[Sequence[Group]]) -> tuple[list[Group], list[Group]]:
+    """Return the groups of all cuts but the newest, and of that. Raises LogError without any."""
     older = [group for cut in cuts[1:] for group in cut]
     newest = list(cuts[0])
     if not older or not newest:
@@ -107,19 +119,41 @@ def train_ranker(cuts: Sequence[Sequence[Group]], *, seed: int, recipe: Recipe =
             "no candidate of any user was played after a training cut: the log is too small or "
             "too short to train a ranker on"
         )
-    forest = recipe.forest
-    parameters = parameters_of(forest, seed)
-    judge = lgb.early_stopping(PATIENCE, verbose=False)
-    stopped = lgb.train(
-        parameters,
-        _dataset(older, recipe),
-        forest.most_trees,
-        valid_sets=[_dataset(newest, recipe)],
-        callbacks=[judge],
-    )
-    trees = max(forest.least_trees, stopped.best_iteration)
-    booster = lgb.train(parameters, _dataset([*newest, *older], recipe), trees)
-    return str(booster.model_to_string())
+    return older, newest
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the newest training cut says of a forest that was grown on the older ones."""
+
+    trees: int
+    """As many as are worth growing."""
+    ndcg_10: float
+    """LightGBM's NDCG@10 of its groups with that many trees, averaged over users."""
+
+
+def grow_and_judge(
+    older: lgb.Dataset, newest: lgb.Dataset, forest: ForestSettings, parameters: Mapping[str, Any]
+) -> Judged:
+    """Grow a forest on `older` until `newest` has not been ranked better for `PATIENCE` trees."""
+    booster = lgb.Booster(dict(parameters), older)
+    booster.add_valid(newest, "newest")
+    curve: list[float] = []
+
+    def grow(trees: int) -> None:
+        while len(curve) < trees:
+            booster.update()
+            curve.append(float(booster.eval_valid()[0][2]))
+
+    def best() -> int:
+        return int(np.argmax(curve)) + 1
+
+    grow(1)
+    while len(curve) < forest.most_trees and len(curve) - best() < PATIENCE:
+        grow(len(curve) + 1)
+    trees = max(forest.least_trees, best())
+    grow(trees)
+    return Judged(trees, curve[trees - 1])
 
 
 def parameters_of(forest: ForestSettings, seed: int) -> dict[str, Any]:
@@ -136,16 +170,26 @@ def parameters_of(forest: ForestSettings, seed: int) -> dict[str, Any]:
     }
 
 
-def _dataset(groups: Sequence[Group], recipe: Recipe) -> lgb.Dataset:
-    """Return the groups for LightGBM; features that the recipe leaves out are all missing."""
+def dataset(
+    groups: Sequence[Group],
+    recipe: Recipe,
+    parameters: Mapping[str, Any],
+    binned_as: lgb.Dataset | None = None,
+) -> lgb.Dataset:
+    """Return the groups for LightGBM; features that the recipe leaves out are all missing.
+
+    What is grown on one dataset is judged on another with the same bins.
+    """
     features = np.concatenate([features for features, _ in groups])
     features[:, _left_out(recipe)] = np.nan
     return lgb.Dataset(
         features,
         np.concatenate([labels for _, labels in groups]),
+        reference=binned_as,
         group=[len(labels) for _, labels in groups],
         feature_name=list(feature_names()),
-    )
+        params=dict(parameters),
+    ).construct()
 
 
 def _left_out(recipe: Recipe) -> NDArray[np.bool_]:
