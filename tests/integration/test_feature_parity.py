@@ -16,19 +16,22 @@ from meshctl.prepare import prepare_dynamodb
 from meshctl.standard_mesh import MeshSettings, standard_specs
 from meshkit.bundles import Bundle, open_store
 from pipeline.offline_mesh import NO_ROWS, OfflineMesh, ranking_query
+from pipeline.tables import Tables
+from pipeline.train import Trained, publish
 from recmesh_client import RankedBy, Recommendation, RecommendationClient, SourceStatus
 from services.gateway.domain.recommend import reorder
 from services.gateway.domain.rerank import fill, select
 from services.gateway.domain.values import Merged, Slate, Subject
 from services.ranker.adapters.lightgbm_model import LightgbmModel
-from services.ranker.domain.features import assemble, feature_names
+from services.ranker.adapters.model_text import FILE as MODEL_FILE
+from services.ranker.domain.features import SOURCES, assemble, feature_names
 from services.ranker.domain.rank import rank
 from services.ranker.domain.values import RankingQuery
 from services.ranker.servicer import read_query
 from signals.bundle_facts import BundleFacts
 from signals.keys import item_key
 from tests.integration.recording_ranker import RecordingRanker, recording_ranker
-from tests.integration.small_world import TrainedWorld
+from tests.integration.small_world import NOW, TrainedWorld
 
 USERS = 10
 PAGE_SIZE = 20
@@ -76,8 +79,9 @@ class ServedWorld:
 def served(
     trained_world: TrainedWorld, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServedWorld]:
-    bundle = open_store(trained_world.bundles).open()
+    bundle = of_every_source(trained_world.trained, tmp_path_factory.mktemp("bundles"))
     facts = BundleFacts.from_json(bundle.manifest.facts)
+    assert facts.sources == SOURCES
     meshes: list[LocalMesh] = []
     with recording_ranker(lambda: meshes[0].address("ranker")) as ranker:
         state = tmp_path_factory.mktemp("mesh")
@@ -93,6 +97,15 @@ def served(
                 )
 
 
+def of_every_source(trained: Trained, root: Path) -> Bundle:
+    """Publish what was trained anew, for a mesh that asks every source that there is."""
+    path = trained.bundle.path
+    facts = BundleFacts.from_json(trained.bundle.manifest.facts)
+    tables = Tables.open(path, replace(facts, sources=SOURCES))
+    model_text = (path / MODEL_FILE).read_text()
+    return publish(open_store(root), tables, model_text, trained.report, now=NOW)
+
+
 def a_mesh(specs: list[ProcessSpec], state: Path) -> LocalMesh:
     return LocalMesh(specs, state_directory=state, facts=MeshFacts(), say=lambda _: None)
 
@@ -103,6 +116,7 @@ def specs_through(ranker: RecordingRanker, bundle: Bundle, state: Path) -> list[
     settings = MeshSettings(
         bundles=bundles,
         bundle_version=version,
+        sources=SOURCES,
         prepare_dynamodb=partial(prepare_dynamodb, bundles=bundles, version=version),
         port=0,
         clock="bundle",
@@ -161,9 +175,9 @@ def test_a_served_request_and_the_offline_computation_give_identical_feature_row
         _, expected = served.candidates(user)
 
         assert answer.coverage.ranked_by is RankedBy.MODEL
-        assert [source.status for source in answer.coverage.sources] == [SourceStatus.OK] * 3
+        assert [source.status for source in answer.coverage.sources] == [SourceStatus.OK] * 5
         assert asked.rows.tolist() == expected.rows.tolist()
-        assert list(asked.sources) == list(expected.sources)
+        assert list(asked.sources) == list(expected.sources) == list(SOURCES)
         features, offline_features = assemble(asked, tables), assemble(expected, tables)
         assert features.shape == (len(expected.rows), len(feature_names()))
         assert np.array_equal(features, offline_features, equal_nan=True)
