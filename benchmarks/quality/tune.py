@@ -76,10 +76,10 @@ PEERS = (
         "BPR",
         Bpr,
         {
-            "learning_rate": (0.05, 0.003, 0.01, 0.1),
+            "learning_rate": (0.05, 0.01, 0.1),
             "regularization": (0.01, 0.001, 0.1),
             "factors": (64.0, 128.0),
-            "epochs": (100.0, 200.0),
+            "epochs": (100.0,),
         },
     ),
     Peer("EASE", Ease, {**_EASE, "scale": (ALL_ALIKE,)}),
