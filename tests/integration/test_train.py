@@ -1,10 +1,12 @@
 """Training, from a log directory to a published bundle."""
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import duckdb
+import lightgbm as lgb
 import numpy as np
 import pytest
 import typer
@@ -18,6 +20,7 @@ from pipeline.evaluate import EvaluationError
 from pipeline.event_log import LogError, read_event_log
 from pipeline.log_directory import Order
 from pipeline.metrics import METRICS
+from pipeline.recipe import read_recipe, to_json
 from pipeline.synth.settings import END_S
 from pipeline.train import Course
 from services.ranker.adapters.lightgbm_model import LightgbmModel
@@ -208,6 +211,59 @@ def test_the_command_prints_the_report_and_where_the_bundle_is(
     assert "promoted: it is the first bundle" in trained.stdout
     for method in METHODS:
         assert method in trained.stdout
+
+
+def test_a_recipe_decides_the_sources_the_features_and_the_forest(
+    trained_world: TrainedWorld, tmp_path: Path
+) -> None:
+    log = without_times(trained_world, tmp_path / "log", "position", users=40)
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(
+        'sources = ["next", "together"]\nfeatures = ["sources", "next"]\n'
+        "[forest]\nleast_trees = 3\nmost_trees = 3\nmin_data_in_leaf = 5\n"
+    )
+
+    trained = run(str(log), "--bundles", str(tmp_path / "bundles"), "--recipe", str(recipe))
+
+    assert trained.exit_code == 0, trained.output
+    bundle = open_store(tmp_path / "bundles").open()
+    assert BundleFacts.from_json(bundle.manifest.facts).sources == ("next", "together")
+    report = json.loads((bundle.path / REPORT_FILE).read_text())
+    assert report["recipe"] == to_json(read_recipe(str(recipe)))
+    methods = [method["method"] for method in report["methods"]]
+    assert methods == ["ranked", "merge order", "next", "together", "popularity"]
+    model = lgb.Booster(model_file=str(bundle.path / MODEL_FILE))
+    used = {name for name, gain in zip(feature_names(), gains(model), strict=True) if gain > 0}
+    assert model.num_trees() == 3
+    assert used
+    assert all(name.startswith(("next_", "together_rank", "together_score")) for name in used)
+
+
+def gains(model: lgb.Booster) -> list[float]:
+    return [float(gain) for gain in model.feature_importance("gain")]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("cuts = 1", r"cuts is 1; a whole number from 2 to 20 is allowed"),
+        ("sources = []", r"sources is \[\]; a list of some of ann, "),
+        (None, r"cannot be read: No such file or directory; the project's own are 30music, "),
+    ],
+)
+def test_a_recipe_that_cannot_be_used_is_refused_and_nothing_published(
+    trained_world: TrainedWorld, tmp_path: Path, text: str | None, fault: str
+) -> None:
+    recipe = tmp_path / "mine.toml"
+    if text is not None:
+        recipe.write_text(text)
+
+    bundles = tmp_path / "bundles"
+    refused = run(str(trained_world.log), "--bundles", str(bundles), "--recipe", str(recipe))
+
+    assert refused.exit_code == 1
+    assert re.search(rf"error: {re.escape(str(recipe))}:? {fault}", refused.stderr)
+    assert not bundles.exists()
 
 
 def test_a_bundle_that_ranks_worse_than_the_current_one_is_published_but_not_promoted(
