@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.tables import RECENT_WINDOW_S, Tables
+from pipeline.tables import RECENT_WINDOW_S, Tables, item_places
 from services.ranker.domain.features import SOURCES, feature_names
 from signals.bundle import MARKET_COLUMNS, NO_CODE, NO_LIST, NO_MARKET, ArrayView, PartialLinks
 from signals.bundle_facts import BundleFacts
@@ -33,6 +33,7 @@ MAX_SUM_ERROR = 1e-3
 MAX_GRAM_ERROR = 1e-11
 """Of the Gram matrix, relative to its largest entry: sums in another order differ by 1e-14."""
 BLOCK_ITEMS = 65_536
+MAX_YEAR = 3_000
 _CONTINUATION = 0b10  # upper bits of a byte inside a UTF-8 character
 
 SHAPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -42,6 +43,7 @@ SHAPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "ItemTraits.artists": ("<u4", ("items",)),
     "ItemTraits.recordings": ("<u4", ("items",)),
     "ItemTraits.genres": ("<u2", ("items", "genres of an item")),
+    "ItemTraits.released": ("<f4", ("items",)),
     "ItemTraits.rights": ("<u2", ("items",)),
     "GenreNames.text": ("|u1", ("bytes of genres",)),
     "GenreNames.offsets": ("<u8", ("genres + 1",)),
@@ -62,6 +64,9 @@ SHAPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "ItemStats.recent_share": ("<f4", ("items",)),
     "ItemStats.share_rank": ("<f4", ("items",)),
     "ItemStats.first_played_s": ("<i8", ("items",)),
+    "ItemStats.place": ("<f4", ("items",)),
+    "ItemStats.depth": ("<f4", ("items",)),
+    "ItemStats.late_share": ("<f4", ("items",)),
     "Histories.user_keys": ("<u8", ("users",)),
     "Histories.offsets": ("<u8", ("users + 1",)),
     "Histories.rows": ("<u4", ("events",)),
@@ -210,6 +215,9 @@ def _check_traits(tables: Tables) -> None:
         "ItemTraits.rights",
         f"holds {traits.rights.max()}; there are {len(tables.rights.allowed)} sets of markets",
     )
+    released = traits.released
+    is_odd = np.isinf(released) | (np.abs(released) > MAX_YEAR)
+    _require(not is_odd.any(), "ItemTraits.released", f"row {int(is_odd.argmax())} is no year")
     genres = traits.genres
     _check_genres("ItemTraits.genres", genres, n_genres)
     is_gap = (genres[:, :-1] == NO_CODE) & (genres[:, 1:] != NO_CODE)
@@ -393,6 +401,15 @@ def _check_stats(tables: Tables) -> None:
     )
 
 
+def _check_places(tables: Tables) -> None:
+    histories, stats = tables.histories, tables.stats
+    users = np.repeat(np.arange(tables.facts.users), np.diff(histories.offsets).astype(np.int64))
+    for name, wanted in item_places(users, histories.rows, tables.facts.items).items():
+        wrong = getattr(stats, name) != wanted
+        row = int(wrong.argmax())
+        _require(not wrong.any(), f"ItemStats.{name}", f"row {row} is not what the plays say")
+
+
 def _check_share(name: str, share: NDArray[np.float32], n_plays: NDArray[np.intp]) -> None:
     wanted = (n_plays / max(1, int(n_plays.sum()))).astype(np.float32)
     wrong = share != wanted
@@ -487,6 +504,7 @@ ARRAY_CHECKS = (
     ArrayCheck("Companions", _check_companions),
     ArrayCheck("Histories", _check_histories),
     ArrayCheck("ItemStats", _check_stats),
+    ArrayCheck("ItemStats", _check_places),
     ArrayCheck("Popularity", _check_popularity),
     ArrayCheck("TrendCounts", _check_trends),
 )

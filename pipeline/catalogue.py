@@ -25,7 +25,7 @@ MAX_RIGHTS = NO_CODE
 CREATE = """
 CREATE TABLE catalogue AS
 SELECT p.place, p.key, p.id, coalesce(i.title, '') AS title, coalesce(i.artist, '') AS artist,
-       coalesce(i.genres, []) AS genres,
+       coalesce(i.genres, []) AS genres, i.released,
        list_sort(list_distinct(coalesce(i.markets, []))) AS markets
 FROM played p LEFT JOIN items i ON p.id = i.item_id
 """
@@ -38,7 +38,8 @@ SELECT (dense_rank() OVER (ORDER BY CASE WHEN artist = '' THEN chr(1) || id ELSE
        (dense_rank() OVER (ORDER BY CASE WHEN title = '' OR artist = '' THEN chr(1) || id
                            ELSE lower(title) || chr(1) || lower(artist) END) - 1)
            ::UINTEGER AS recordings,
-       (dense_rank() OVER (ORDER BY markets) - 1)::UINTEGER AS rights
+       (dense_rank() OVER (ORDER BY markets) - 1)::UINTEGER AS rights,
+       1970 + released / 31556952.0 AS released  -- seconds of a Gregorian year
 FROM catalogue ORDER BY place
 """
 _GENRES = """
@@ -97,6 +98,7 @@ def read_catalogue(db: duckdb.DuckDBPyConnection) -> Catalogue:
             artists=codes["artists"],
             recordings=codes["recordings"],
             genres=genres,
+            released=np.ma.filled(codes["released"].astype(np.float32), np.nan),
             rights=codes["rights"].astype(np.uint16),
         ),
         genre_names=GenreNames.of(names),

@@ -35,6 +35,8 @@ from signals.bundle import (
 )
 from signals.bundle_facts import BundleFacts
 
+LATE_PLAYS = 5
+"""Newest plays of a user that `late_share` counts."""
 RECENT_WINDOW_S = 7 * 86_400
 """The newest part of a log that `recent_share` counts: one of every weekday."""
 
@@ -167,7 +169,29 @@ def _stats(events: Events, n_items: int, as_of_s: int) -> ItemStats:
         recent_share=_share(recent),
         share_rank=rank,
         first_played_s=np.where(first_s == np.iinfo(np.int64).max, 0, first_s),
+        **item_places(events.users, events.rows, n_items),
     )
+
+
+def item_places(
+    users: NDArray[np.integer], rows: NDArray[np.uint32], n_items: int
+) -> dict[str, NDArray[np.float32]]:
+    """Return where plays of each item stand in their users' histories, as `ItemStats` says.
+
+    `users` and `rows` are parallel, each user's plays together, oldest first.
+    """
+    starts, ends = (np.searchsorted(users, users, side=side) for side in ("left", "right"))
+    before = np.arange(len(users)) - starts
+    plays = np.maximum(np.bincount(rows, minlength=n_items), 1)
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float32]:
+        return (np.bincount(rows, values, minlength=n_items) / plays).astype(np.float32)
+
+    return {
+        "place": mean(before / np.maximum(ends - starts, 1)),
+        "depth": mean(np.log1p(before)),
+        "late_share": mean((ends - np.arange(len(users)) <= LATE_PLAYS).astype(np.float64)),
+    }
 
 
 def _share(plays: NDArray[np.intp]) -> NDArray[np.float32]:

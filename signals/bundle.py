@@ -123,6 +123,8 @@ class ItemTraits(ArrayView):
     """uint32 [n]; uploads with the same title and artist share a code."""
     genres: NDArray[np.uint16]
     """uint16 [n, 3]; genre codes, the item's first three, padded with `NO_CODE`."""
+    released: NDArray[np.float32]
+    """float32 [n]; the year of release, as 1994.5, NaN where unknown."""
     rights: NDArray[np.uint16]
     """uint16 [n]; which of `MarketRights.allowed` says where the item may be shown."""
 
@@ -294,6 +296,13 @@ class ItemStats(ArrayView):
     """float32 [n], 0 for the most played item to 1 for the least."""
     first_played_s: NDArray[np.int64]
     """int64 [n], unix seconds; 0 where the log has no times."""
+    place: NDArray[np.float32]
+    """float32 [n], mean over its plays of plays before it / plays of that user, in [0, 1); 0 for
+    an item without plays. What is played late in a long life of listening is known to few."""
+    depth: NDArray[np.float32]
+    """float32 [n], mean over its plays of ln(1 + plays of that user before it)."""
+    late_share: NDArray[np.float32]
+    """float32 [n], share of its plays that are among the newest five of their user."""
 
 
 @dataclass(frozen=True, slots=True)

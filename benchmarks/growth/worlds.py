@@ -161,6 +161,7 @@ def _catalogue(countries: Sequence[Country], keys: NDArray[np.uint64], order: In
             artists=_dense(artist[order]),
             recordings=_dense(_codes(countries, lambda tracks: tracks.original)[order]),
             genres=genres[order],
+            released=np.full(len(order), np.nan, dtype=np.float32),
             rights=rights[order].astype(np.uint16),
         ),
         genre_names=GenreNames.of(words.GENRES),

@@ -16,6 +16,7 @@ from services.ranker.domain.features import (
     COSINE_PLAYS,
     NEEDS_ORDER,
     NEWEST,
+    NEWEST_MEAN,
     RECENT_PLAYS,
     RELATIONS,
     SOURCES,
@@ -98,8 +99,21 @@ def _item_columns(query: RankingQuery, tables: ItemTables) -> Columns:
             np.log(np.maximum(recent_share, floor)),
             np.where(share > 0, recent_share / np.maximum(share, floor), np.nan),
             age_days,
+            tables.stats.place[query.rows],
+            tables.stats.depth[query.rows],
+            tables.stats.late_share[query.rows],
         ]
     ).astype(np.float32)
+
+
+def _release_columns(query: RankingQuery, tables: ItemTables) -> Columns:
+    released = tables.traits.released[query.rows]
+    newest = tables.traits.released[query.history_rows[:NEWEST_MEAN]]
+    unknown = np.full(len(released), np.nan, dtype=np.float32)
+    if not len(newest):
+        return np.stack([released, unknown, unknown, unknown])
+    since = released - newest[0]
+    return np.stack([released, since, np.abs(since), released - newest.mean()])
 
 
 def _affinity_columns(query: RankingQuery, tables: ItemTables) -> Columns:
@@ -113,11 +127,14 @@ def _affinity_columns(query: RankingQuery, tables: ItemTables) -> Columns:
 
 
 def _user_columns(query: RankingQuery, tables: ItemTables) -> Columns:
-    columns = np.full((3, len(query.rows)), np.nan, dtype=np.float32)
+    columns = np.full((5, len(query.rows)), np.nan, dtype=np.float32)
     columns[0] = len(query.history_rows)
     if len(query.history_rows):
         columns[1] = query.history_ages_s[0] / DAY_S
         columns[2] = tables.stats.share_rank[query.history_rows].mean()
+        newest = query.history_rows[:NEWEST_MEAN]
+        columns[3] = tables.stats.place[newest].mean()
+        columns[4] = tables.stats.depth[newest].mean()
     return columns
 
 
@@ -215,6 +232,7 @@ COMPUTED: tuple[Callable[[RankingQuery, ItemTables], Columns], ...] = (
     *(partial(_relation_columns, relation) for relation in RELATIONS),
     _vector_columns,
     _item_columns,
+    _release_columns,
     _affinity_columns,
     _user_columns,
 )

@@ -67,6 +67,7 @@ def item_rules(
             artists=rows_of(own if artists is None else artists),
             recordings=rows_of(own if recordings is None else recordings),
             genres=np.full((n_items, 3), NO_CODE, dtype=np.uint16),
+            released=np.full(n_items, np.nan, dtype=np.float32),
             rights=rights,
         ),
         rights=MarketRights(allowed),

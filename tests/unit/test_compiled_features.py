@@ -65,11 +65,15 @@ def tables(dimension: int, order: str) -> ItemTables:
             recent_share=np.where(random.random(N_ITEMS) < 0.3, 0, share[::-1]).astype(np.float32),
             share_rank=random.random(N_ITEMS, dtype=np.float32),
             first_played_s=first_played_s,
+            place=random.random(N_ITEMS, dtype=np.float32),
+            depth=random.random(N_ITEMS, dtype=np.float32),
+            late_share=random.random(N_ITEMS, dtype=np.float32),
         ),
         traits=ItemTraits(
             artists=random.integers(0, 300, N_ITEMS).astype(np.uint32),
             recordings=np.arange(N_ITEMS, dtype=np.uint32),
             genres=genres,
+            released=random.choice([np.nan, 1990.5, 2003.0], N_ITEMS).astype(np.float32),
             rights=np.zeros(N_ITEMS, dtype=np.uint16),
         ),
     )

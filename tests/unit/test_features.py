@@ -73,11 +73,15 @@ def random_tables(random: np.random.Generator, order: str = "time") -> ItemTable
             recent_share=np.where(random.random(N_ITEMS) < 0.3, 0, share[::-1]).astype(np.float32),
             share_rank=random.random(N_ITEMS, dtype=np.float32),
             first_played_s=first_played_s,
+            place=random.random(N_ITEMS, dtype=np.float32),
+            depth=random.random(N_ITEMS, dtype=np.float32),
+            late_share=random.random(N_ITEMS, dtype=np.float32),
         ),
         traits=ItemTraits(
             artists=random.integers(0, 8, N_ITEMS).astype(np.uint32),
             recordings=np.arange(N_ITEMS, dtype=np.uint32),
             genres=genres,
+            released=random.choice([np.nan, 1990.5, 2003.0], N_ITEMS).astype(np.float32),
             rights=np.zeros(N_ITEMS, dtype=np.uint16),
         ),
     )
@@ -169,6 +173,18 @@ class Oracle:
             "history_plays": lambda _: len(self.query.history_rows),
             "newest_play_days": self.newest_play_days,
             "history_share_rank": self.history_share_rank,
+            "item_place": lambda row: float(self.tables.stats.place[row]),
+            "item_depth": lambda row: float(self.tables.stats.depth[row]),
+            "item_late_share": lambda row: float(self.tables.stats.late_share[row]),
+            "history_place_5": lambda _: self.mean_of_newest(self.tables.stats.place),
+            "history_depth_5": lambda _: self.mean_of_newest(self.tables.stats.depth),
+            "item_release_year": lambda row: float(self.tables.traits.released[row]),
+            "release_since_last": self.since_last,
+            "release_apart_last": lambda row: abs(self.since_last(row)),
+            "release_since_5": lambda row: (
+                float(self.tables.traits.released[row])
+                - self.mean_of_newest(self.tables.traits.released)
+            ),
         }
         return single[name]
 
@@ -216,6 +232,15 @@ class Oracle:
     def of_cosines(self, what: Callable[[Sequence[float]], float], row: int) -> float:
         cosines = [cosine(self.vector(row), self.vector(other)) for other in self.played(50)]
         return what(cosines) if cosines else math.nan
+
+    def mean_of_newest(self, values: NDArray[np.float32]) -> float:
+        newest = [float(values[row]) for row in self.played(5)]
+        return sum(newest) / len(newest) if newest else math.nan
+
+    def since_last(self, row: int) -> float:
+        released = self.tables.traits.released
+        last = self.played(1)
+        return float(released[row]) - float(released[last[0]]) if last else math.nan
 
     def trend(self, row: int) -> float:
         share = float(self.tables.stats.share[row])

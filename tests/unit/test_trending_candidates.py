@@ -50,6 +50,7 @@ def traits() -> ItemTraits:
         artists=rows.astype(np.uint32),
         recordings=rows.astype(np.uint32),
         genres=genres,
+        released=np.full(len(rows), np.nan, dtype=np.float32),
         rights=np.zeros(len(rows), dtype=np.uint16),
     )
 

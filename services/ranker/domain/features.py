@@ -49,6 +49,8 @@ RANKED_VECTOR = 10.0
 """The scale whose ranks among the candidates are a feature too."""
 AFFINITY_SCALE = 20.0
 COSINE_PLAYS = 5
+NEWEST_MEAN = 5
+"""Newest plays whose releases and places are averaged."""
 NAN = float("nan")
 NONE = -1
 """No artist has this code: an item without one has a code of its own."""
@@ -170,7 +172,10 @@ def _vector_columns(query: RankingQuery, tables: ItemTables) -> Columns:
 
 
 def _item_columns(query: RankingQuery, tables: ItemTables) -> Columns:
-    columns = np.empty((5, len(query.rows)), dtype=np.float32)
+    columns = np.empty((8, len(query.rows)), dtype=np.float32)
+    stats = tables.stats
+    for place, values in enumerate((stats.place, stats.depth, stats.late_share), start=5):
+        np.take(values, query.rows, out=columns[place])
     read_stats(
         for_kernel(query.rows),
         for_kernel(tables.stats.share),
@@ -180,6 +185,17 @@ def _item_columns(query: RankingQuery, tables: ItemTables) -> Columns:
         tables.facts.as_of_s,
         columns,
     )
+    return columns
+
+
+def _release_columns(query: RankingQuery, tables: ItemTables) -> Columns:
+    columns = np.full((4, len(query.rows)), np.nan, dtype=np.float32)
+    np.take(tables.traits.released, query.rows, out=columns[0])
+    newest = tables.traits.released[query.history_rows[:NEWEST_MEAN]]
+    if len(newest):
+        np.subtract(columns[0], newest[0], out=columns[1])
+        np.abs(columns[1], out=columns[2])
+        np.subtract(columns[0], newest.mean(), out=columns[3])
     return columns
 
 
@@ -196,11 +212,14 @@ def _affinity_columns(query: RankingQuery, tables: ItemTables) -> Columns:
 
 
 def _user_columns(query: RankingQuery, tables: ItemTables) -> Columns:
-    columns = np.full((3, len(query.rows)), np.nan, dtype=np.float32)
+    columns = np.full((5, len(query.rows)), np.nan, dtype=np.float32)
     columns[0] = len(query.history_rows)
     if len(query.history_rows):
         columns[1] = query.history_ages_s[0] / DAY_S
         columns[2] = tables.stats.share_rank[query.history_rows].mean()
+        newest = query.history_rows[:NEWEST_MEAN]
+        columns[3] = tables.stats.place[newest].mean()
+        columns[4] = tables.stats.depth[newest].mean()
     return columns
 
 
@@ -297,8 +316,34 @@ FEATURE_GROUPS = (
             Feature("item_recent_share_log", "ln of plays per recent play of the log", NAN),
             Feature("item_trend", "recent share / share", NAN),
             Feature("item_age_days", "days since its first play", NAN),
+            Feature(
+                "item_place", "mean place in histories, 0 first to 1 last", NAN, needs_order=True
+            ),
+            Feature("item_depth", "mean ln of 1 + plays before it", NAN, needs_order=True),
+            Feature(
+                "item_late_share", "share of plays among users' newest five", NAN, needs_order=True
+            ),
         ),
         _item_columns,
+    ),
+    FeatureGroup(
+        "release",
+        (
+            Feature("item_release_year", "year", NAN),
+            Feature(
+                "release_since_last", "years after the newest play's release", NAN, needs_order=True
+            ),
+            Feature(
+                "release_apart_last", "years from the newest play's release", NAN, needs_order=True
+            ),
+            Feature(
+                "release_since_5",
+                "years after the newest five plays' mean release",
+                NAN,
+                needs_order=True,
+            ),
+        ),
+        _release_columns,
     ),
     FeatureGroup(
         "affinity",
@@ -315,6 +360,8 @@ FEATURE_GROUPS = (
             Feature("history_plays", "plays, at most 200", 0.0),
             Feature("newest_play_days", "days since the newest play", NAN),
             Feature("history_share_rank", "mean share rank of the plays", NAN),
+            Feature("history_place_5", "mean item place of the newest five", NAN, needs_order=True),
+            Feature("history_depth_5", "mean item depth of the newest five", NAN, needs_order=True),
         ),
         _user_columns,
     ),
