@@ -35,7 +35,7 @@ from tests.integration.meshkit_children import DEADLINE_S, ROOT, free_port, wait
 from tests.small_bundle import AS_OF_S, ITEM_IDS, TASTES, small_tables
 
 N_ITEMS = len(ITEM_IDS)
-SOURCES = ("ann", "similar", "trending")
+SOURCES = ("ann", "similar", "next", "together", "trending")
 NAN, INFINITY = float("nan"), float("inf")
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
