@@ -68,7 +68,5 @@ def _rewrite(control_file: Path, disabled: AbstractSet[str]) -> None:
 
 def _known(name: str) -> str:
     if name not in SOURCES:
-        raise typer.BadParameter(
-            f"no source is called {name!r}; there are {', '.join(SOURCES)}"
-        )
+        raise typer.BadParameter(f"no source is called {name!r}; there are {', '.join(SOURCES)}")
     return name
