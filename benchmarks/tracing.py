@@ -27,7 +27,7 @@ from meshctl.drills.load import LoadPlan
 from meshctl.drills.world import World, open_world, train_world
 from meshctl.local_mesh import LocalMesh, MeshFacts
 from meshctl.prepare import prepare_dynamodb
-from meshctl.standard_mesh import PARTS, SOURCES, MeshSettings, standard_specs
+from meshctl.standard_mesh import SOURCES, STANDARD_PARTS, MeshSettings, standard_specs
 from pipeline.recipe import DEFAULT, Recipe
 
 OFF = "off"
@@ -87,7 +87,7 @@ def collectors() -> Iterator[tuple[str, str]]:
 def running_mesh(variant: Variant, world: World, directory: Path) -> Iterator[None]:
     """Run the variant's mesh until the block ends."""
     directory.mkdir()
-    names = [f"candidates-{part}" if part in SOURCES else part for part in PARTS]
+    names = [f"candidates-{part}" if part in SOURCES else part for part in STANDARD_PARTS]
     settings = MeshSettings(
         bundles=world.bundles,
         bundle_version=world.version,

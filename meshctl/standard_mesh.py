@@ -25,6 +25,7 @@ SOURCES = DEFAULT.sources
 """What a mesh asks where nobody says otherwise; `KNOWN_SOURCES` are all that there are."""
 RANKER = "ranker"
 LEAVES = (*SOURCES, RANKER)
+STANDARD_PARTS = (*LEAVES, GATEWAY)
 PARTS = (*KNOWN_SOURCES, RANKER, GATEWAY)
 """What `workers` counts."""
 MAX_WORKERS = 64
@@ -119,8 +120,12 @@ def standard_mesh(settings: MeshSettings, *, say: Callable[[str], None]) -> Loca
 def standard_specs(settings: MeshSettings) -> tuple[ProcessSpec, ...]:
     """Return the processes of the mesh; DynamoDB only when no endpoint is given.
 
-    Raises MeshError when `extra_env` names a process that there is not.
+    Raises MeshError when `extra_env` names a process that there is not, or `workers` a source
+    that is not asked.
     """
+    idle = settings.workers.keys() - {*settings.sources, RANKER, GATEWAY}
+    if idle:
+        raise MeshError(f"--workers: the bundle was trained without {', '.join(sorted(idle))}")
     dynamodb = () if settings.dynamodb_endpoint else (_dynamodb(settings),)
     sources = tuple(
         _source(source, name, settings)

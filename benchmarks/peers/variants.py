@@ -17,7 +17,7 @@ from meshctl.child_process import ProcessSpec
 from meshctl.drills.world import World
 from meshctl.local_mesh import LocalMesh, MeshFacts
 from meshctl.prepare import prepare_dynamodb
-from meshctl.standard_mesh import PARTS, MeshSettings, standard_specs
+from meshctl.standard_mesh import STANDARD_PARTS, MeshSettings, standard_specs
 
 MESH = "mesh"
 MONOLITH = "monolith"
@@ -88,7 +88,7 @@ def mesh_specs(
     world: World, directory: Path, trace_env: Mapping[str, str]
 ) -> Sequence[ProcessSpec]:
     """Return the mesh as `meshctl up` starts it, with a worker a part."""
-    names = [f"candidates-{part}" if part in SOURCES else part for part in PARTS]
+    names = [f"candidates-{part}" if part in SOURCES else part for part in STANDARD_PARTS]
     extra_env = {name: dict(trace_env) for name in names}
     extra_env["candidates-trending"] |= TRENDING_ENV
     settings = MeshSettings(

@@ -14,7 +14,7 @@ from typing import Any
 
 from meshctl.drills.mesh import DrillMesh, MeshPlan, drill_mesh
 from meshctl.drills.world import open_world
-from meshctl.standard_mesh import PARTS, SOURCES
+from meshctl.standard_mesh import SOURCES, STANDARD_PARTS
 from meshkit.bundles.manifest import MANIFEST
 from meshkit.bundles.store import POINTER
 from recmesh_client import RecommendationClient, RecommendError
@@ -51,7 +51,7 @@ def troubled_mesh(collector: Collector, directory: Path) -> Iterator["Trouble"]:
         "RECMESH_BUNDLE_VERSION": "",  # follow the store
         "RECMESH_TRENDING_REFRESH_S": "1",
     }
-    names = [f"candidates-{part}" if part in SOURCES else part for part in PARTS]
+    names = [f"candidates-{part}" if part in SOURCES else part for part in STANDARD_PARTS]
     plan = MeshPlan(workers=WORKERS, history="dynamodb", extra_env=dict.fromkeys(names, settings))
     with (
         drill_mesh(plan, open_world(store), directory, print) as mesh,

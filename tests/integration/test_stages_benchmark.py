@@ -18,7 +18,7 @@ def test_every_process_is_measured_whole_and_in_parts(rig: Rig) -> None:
     figures = asyncio.run(measure(rig, passes=3))
 
     own = {each.process: each.us for each in figures if each.piece == OWN}
-    assert list(own) == [GATEWAY, "ann", "similar", "trending", RANKER]
+    assert list(own) == [GATEWAY, *rig.mesh.tables.facts.sources, RANKER]
     assert own_us(figures) == pytest.approx(sum(own.values()))
     for process in own:
         parts = [each for each in figures if each.process == process and each.piece != OWN]
@@ -32,5 +32,5 @@ def test_what_is_measured_answers_as_the_mesh_does(rig: Rig) -> None:
     answer = asyncio.run(rig.answer())
 
     assert not answer.is_degraded
-    assert [source.source for source in answer.sources] == ["ann", "similar", "trending"]
+    assert [source.source for source in answer.sources] == list(rig.mesh.tables.facts.sources)
     assert answer.ranker.scores is not None

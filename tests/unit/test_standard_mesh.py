@@ -215,3 +215,12 @@ def test_settings_for_a_process_that_there_is_not_are_refused_by_name() -> None:
 def test_workers_that_cannot_be_are_refused_by_name(text: str) -> None:
     with pytest.raises(MeshError, match=text.partition("=")[0]):
         parse_workers(text)
+
+
+def test_workers_of_a_source_that_is_not_asked_are_refused(tmp_path: Path) -> None:
+    settings = MeshSettings(
+        bundles=tmp_path, prepare_dynamodb=lambda _: None, workers={"next": 2, "ann": 2}
+    )
+
+    with pytest.raises(MeshError, match=r"trained without next$"):
+        standard_specs(settings)
