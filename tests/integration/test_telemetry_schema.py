@@ -35,7 +35,7 @@ from tests.telemetry_schema import Emitted, never_emitted, read_schema, unknown
 
 TIMEOUT_S = 20.0
 HURRIED_S = 0.5
-SERVICES = 5
+SERVICES = 7
 CODES = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.UNAVAILABLE,
