@@ -1,12 +1,50 @@
 """The reports of published bundles, and what they say of a promotion."""
 
+import hashlib
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from meshkit.bundles import Bundle, BundleError, BundleStore
 from pipeline.promotion import Promotion, decide, quality_of
 
 REPORT_FILE = "report.json"
+"""It holds times, so it is left out of what makes equal trainings equal, the seal of the probes
+included, and carries a sum of its own."""
+SUM = "sha256"
+
+
+class ReportError(ValueError):
+    """A report that is not what training wrote; the message names the file."""
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """Return the text of a report file, with the sum of everything else in it."""
+    digest = hashlib.sha256(_text(report).encode()).hexdigest()
+    return _text({**report, SUM: digest})
+
+
+def check_report(directory: Path, *, needs_sum: bool) -> None:
+    """Raise ReportError unless the report in a bundle's directory, if any, is what its sum says.
+
+    Without `needs_sum` it may have none: that of a bundle whose probes seal it.
+    """
+    file = directory / REPORT_FILE
+    if not file.exists():
+        return
+    try:
+        text = file.read_text()
+        report = dict(json.loads(text))
+    except (ValueError, TypeError) as exc:
+        raise ReportError(f"{REPORT_FILE} is not a report: {exc}") from exc
+    is_bare = SUM not in report and not needs_sum
+    if not is_bare and text != report_text({name: report[name] for name in report if name != SUM}):
+        raise ReportError(f"{REPORT_FILE} is not what its own sum says")
+
+
+def _text(report: Mapping[str, Any]) -> str:
+    return json.dumps(report, indent=2) + "\n"
 
 
 def report_of(bundle: Bundle) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 `probes.json` holds, for a sample of the bundle's users, the ids and scores that every source and
 the ranker answered. Beside them stands a seal: the SHA-256 of every other file and of the facts,
-so that a manifest that was made to fit a broken file does not fit the probes.
+so that a manifest that was made to fit a broken file does not fit the probes. Reports are not in
+it, since it is content and they are not; they carry sums of their own.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from meshkit.bundles.manifest import NOT_CONTENT
 from pipeline.offline_mesh import OfflineMesh, ranking_query
 from services.gateway.domain.values import Rows
 from services.ranker.adapters.forest_model import ForestModel
@@ -81,7 +83,8 @@ def write_probes(directory: Path, facts: Mapping[str, Any]) -> None:
         {"user_key": str(key), "answers": _ask(mesh, model, int(key))}
         for key in keys[places].tolist()
     ]
-    names = sorted(path.name for path in directory.iterdir() if path.name != FILE)
+    unsealed = {FILE, *NOT_CONTENT}
+    names = sorted(path.name for path in directory.iterdir() if path.name not in unsealed)
     seal = _seal(facts, {name: _sha256(directory / name) for name in names})
     content = {"format": FORMAT, "probes": probes, "seal": seal}
     (directory / FILE).write_text(_canonical({**content, "sha256": _digest(content)}))
@@ -90,13 +93,18 @@ def write_probes(directory: Path, facts: Mapping[str, Any]) -> None:
 def check_seal(directory: Path, facts: Mapping[str, Any], sha256s: Mapping[str, str]) -> None:
     """Raise ProbeError unless the probes are whole and were made beside these very files.
 
-    `sha256s` are the manifest's, by name.
+    `sha256s` are the manifest's, by name. Bundles of before sealed their reports as well.
     """
     content = _read(directory)
     now = _seal(facts, {name: one for name, one in sha256s.items() if name != FILE})
-    for name in sorted({*content["seal"], *now}):
+    for name in sorted({*content["seal"], *now} - unsealed_reports(directory)):
         if content["seal"].get(name) != now.get(name):
             raise ProbeError(f"{name} is not what {FILE} was made beside")
+
+
+def unsealed_reports(directory: Path) -> frozenset[str]:
+    """Return the files of which the probes say nothing. Raises ProbeError."""
+    return NOT_CONTENT - frozenset(_read(directory)["seal"])
 
 
 def check_answers(directory: Path, facts: Mapping[str, Any]) -> None:

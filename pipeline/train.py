@@ -1,24 +1,23 @@
 """Train: from a log directory to a published bundle, in named steps."""
 
-import json
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import version
 from math import isnan
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal
 
 from meshkit.bundles import Bundle, BundleError, BundleStore
-from pipeline.bundle_report import REPORT_FILE, judge
+from pipeline.bundle_report import REPORT_FILE, judge, report_text
 from pipeline.cuts import Cut, Cuts, cut_log
 from pipeline.evaluate import MethodQuality, evaluate, refuse_window
 from pipeline.event_log import EventLog, LogError, read_event_log
 from pipeline.forest_files import write_forest
 from pipeline.offline_mesh import OfflineMesh
 from pipeline.probes import write_probes
+from pipeline.progress import MeasuredStep, MeasuredSteps, Progress
 from pipeline.promotion import Promotion
 from pipeline.recipe import DEFAULT, Recipe, to_json
 from pipeline.tables import Tables, build_tables
@@ -26,6 +25,7 @@ from pipeline.train_ranker import (
     MAX_GROUPS,
     MIN_HISTORY,
     Group,
+    Ranker,
     collect_groups,
     train_ranker,
     users_of,
@@ -39,19 +39,6 @@ LIBRARIES = ("annoy", "implicit", "lightgbm", "numpy")
 MAX_TESTED_USERS = 10_000
 
 Holdout = Literal["none", "last", "week"]
-T = TypeVar("T")
-
-
-class Progress(Protocol):
-    """Shows what training does; every method may do nothing."""
-
-    def step(self, description: str) -> AbstractContextManager[None]:
-        """Show that one step runs, for as long as the block does."""
-        ...
-
-    def track(self, things: Sequence[T], description: str) -> Iterable[T]:
-        """Yield `things` and show how many are done."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +53,13 @@ class Report:
     notes: tuple[str, ...]
     """What a reader of the figures must know."""
     recipe: Recipe = DEFAULT
+    trees: int = 0
+    """Trees of the model; 0 where nothing was trained."""
+    learning_curve: tuple[float, ...] = ()
+    """LightGBM's NDCG@10 on the newest training cut after each tree, as far as they were grown to
+    find `trees`; among the candidates that training keeps, so not comparable with `methods`."""
+    steps: tuple[MeasuredStep, ...] = field(default=(), compare=False)
+    """What training took, up to writing the bundle; no two trainings are alike in it."""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
@@ -76,6 +70,9 @@ class Report:
             "methods": [method.to_json() for method in self.methods],
             "notes": list(self.notes),
             "recipe": to_json(self.recipe),
+            "trees": self.trees,
+            "learning_curve": list(self.learning_curve),
+            "steps": [step.to_json() for step in self.steps],
         }
 
 
@@ -109,19 +106,21 @@ def train(
     LogDirectoryError for a log that cannot be trained on, and BundleError when it cannot be
     published.
     """
-    with progress.step("reading the log"):
+    measured = MeasuredSteps(progress)
+    with measured.step("reading the log"):
         log = read_event_log(directory)
         cuts = cut_log(log, seed=seed, recipe=recipe)
         check_holdout(holdout, log.order)
-    course = Course(log, cuts, seed, progress, recipe)
-    model_text = course.train_ranker()
+    course = Course(log, cuts, seed, measured, recipe)
+    ranker = course.train_ranker()
     tested = course.tables_at(cuts.test, "tables as of the test cut")
-    report = course.evaluate(tested, model_text)
+    report = course.report_on(tested, ranker)
     tables = tested
     if holdout == "none":
         tables = course.tables_at(cuts.whole, "tables of the whole log")
     with progress.step("publishing"):
-        bundle = add_bundle(store, tables, model_text, report, now=now)
+        report = replace(report, steps=tuple(measured.taken))
+        bundle = add_bundle(store, tables, ranker.model_text, report, now=now)
         promotion = judge(store, bundle)
         if promotion.is_allowed:
             store.promote(bundle.version, expected=bundle.manifest.parent)
@@ -160,8 +159,8 @@ class Course:
                 sources=self.recipe.sources,
             )
 
-    def train_ranker(self) -> str:
-        """Return the text of a model trained on the candidates of every training cut."""
+    def train_ranker(self) -> Ranker:
+        """Return a ranker trained on the candidates of every training cut."""
         groups = self.training_groups()
         with self.progress.step("training the ranker"):
             return train_ranker(groups, seed=self.seed, recipe=self.recipe)
@@ -172,6 +171,12 @@ class Course:
             self._groups_at(cut, f"training cut {number} of {len(self.cuts.training)}")
             for number, cut in enumerate(self.cuts.training, start=1)
         ]
+
+    def report_on(self, tables: Tables, ranker: Ranker) -> Report:
+        """Return the quality of a ranker, and how it was grown."""
+        report = self.evaluate(tables, ranker.model_text)
+        judged = ranker.judged
+        return replace(report, trees=judged.trees, learning_curve=judged.curve)
 
     def evaluate(self, tables: Tables, model_text: str) -> Report:
         """Return the quality of the model and of everything that it is compared with."""
@@ -231,7 +236,7 @@ def add_bundle(
         tables.write(directory)
         (directory / MODEL_FILE).write_text(model_text)
         write_forest(directory, model_text)
-        (directory / REPORT_FILE).write_text(json.dumps(report.to_json(), indent=2) + "\n")
+        (directory / REPORT_FILE).write_text(report_text(report.to_json()))
         write_probes(directory, facts)
 
     bundle = store.publish(write, facts, now=now, promote=False)

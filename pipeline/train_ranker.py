@@ -94,8 +94,16 @@ def _sample(
     return np.sort(np.concatenate([np.flatnonzero(played), hard, drawn]))
 
 
-def train_ranker(cuts: Sequence[Sequence[Group]], *, seed: int, recipe: Recipe = DEFAULT) -> str:
-    """Return the text of a LambdaMART model (Burges, MSR-TR-2010-82); same input, same text.
+@dataclass(frozen=True, slots=True)
+class Ranker:
+    """A trained ranker, and how many trees it was found to need."""
+
+    model_text: str
+    judged: "Judged"
+
+
+def train_ranker(cuts: Sequence[Sequence[Group]], *, seed: int, recipe: Recipe = DEFAULT) -> Ranker:
+    """Return a LambdaMART model (Burges, MSR-TR-2010-82); same input, same text.
 
     `cuts` holds the groups of every training cut, newest first. The newest decides how many trees
     are worth growing on the others; then that many are grown on all of them. Raises LogError when
@@ -105,9 +113,9 @@ def train_ranker(cuts: Sequence[Sequence[Group]], *, seed: int, recipe: Recipe =
     parameters = parameters_of(recipe.forest, seed)
     learnt = dataset(older, recipe, parameters)
     judge = dataset(newest, recipe, parameters, binned_as=learnt)
-    trees = grow_and_judge(learnt, judge, recipe.forest, parameters).trees
-    booster = lgb.train(parameters, dataset([*newest, *older], recipe, parameters), trees)
-    return str(booster.model_to_string())
+    judged = grow_and_judge(learnt, judge, recipe.forest, parameters)
+    whole = dataset([*newest, *older], recipe, parameters)
+    return Ranker(str(lgb.train(parameters, whole, judged.trees).model_to_string()), judged)
 
 
 def older_and_newest(cuts: Sequence[Sequence[Group]]) -> tuple[list[Group], list[Group]]:
@@ -128,8 +136,14 @@ class Judged:
 
     trees: int
     """As many as are worth growing."""
-    ndcg_10: float
-    """LightGBM's NDCG@10 of its groups with that many trees, averaged over users."""
+    curve: tuple[float, ...]
+    """LightGBM's NDCG@10 of its groups with 1, 2, ... trees, averaged over users, as far as they
+    were grown."""
+
+    @property
+    def ndcg_10(self) -> float:
+        """That of `trees` trees."""
+        return self.curve[self.trees - 1]
 
 
 def grow_and_judge(
@@ -153,7 +167,7 @@ def grow_and_judge(
         grow(len(curve) + 1)
     trees = max(forest.least_trees, best())
     grow(trees)
-    return Judged(trees, curve[trees - 1])
+    return Judged(trees, tuple(curve))
 
 
 def parameters_of(forest: ForestSettings, seed: int) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 
 from pipeline.cuts import cut_log
 from pipeline.event_log import read_event_log
+from pipeline.progress import Progress
 from pipeline.recipe import ForestSettings, Recipe
-from pipeline.train import Course, Progress
+from pipeline.train import Course
 from pipeline.train_ranker import (
     Group,
     dataset,

@@ -16,9 +16,10 @@ from meshkit.bundles import MANIFEST, BundleError, Manifest, read_manifest
 from meshkit.bundles.manifest import content_sha256
 from meshkit.probation import MEMORY_LIMIT_BYTES, TIME_LIMIT_S, Verdict, on_probation
 from pipeline.array_checks import ARRAY_CHECKS, check_facts, check_shapes
+from pipeline.bundle_report import REPORT_FILE, check_report
 from pipeline.forest_files import check_forest
 from pipeline.probes import FILE as PROBES_FILE
-from pipeline.probes import check_answers, check_seal
+from pipeline.probes import check_answers, check_seal, unsealed_reports
 from pipeline.tables import Tables
 from services.candidates.adapters.annoy_check import check_annoy_answers, check_annoy_structure
 from services.candidates.adapters.annoy_index import FILE as ANNOY_FILE
@@ -81,6 +82,8 @@ def check_bundle(path: Path, say: Callable[[str], None]) -> None:
     with step(f"{PROBES_FILE}: its seal"):
         sha256s = {name: entry.sha256 for name, entry in manifest.files.items()}
         check_seal(path, manifest.facts, sha256s)
+    with step(f"{REPORT_FILE}: its sum"):
+        check_report(path, needs_sum=REPORT_FILE in unsealed_reports(path))
     with step(f"{ANNOY_FILE}: what it finds"):
         check_annoy_answers(path, tables.embedding.vectors)
     with step(f"{PROBES_FILE}: its answers"):

@@ -19,6 +19,7 @@ from annoy import AnnoyIndex as Annoy
 
 from meshkit.bundles import MANIFEST
 from meshkit.bundles.manifest import content_sha256, entries_of
+from pipeline.bundle_report import REPORT_FILE, SUM
 from pipeline.probes import FILE as PROBES
 from services.candidates.adapters.annoy_index import FILE as ANNOY
 from services.candidates.adapters.annoy_index import METRIC, SEED, TREES
@@ -314,6 +315,17 @@ def _negate_leaves_of_both(path: Path) -> None:
     drop_forest(path)
 
 
+def _edit_report(edit: Callable[[dict[str, Any]], None]) -> Damage:
+    """Return a damage that edits the report, not its sum."""
+
+    def damage(path: Path) -> None:
+        report = json.loads((path / REPORT_FILE).read_text())
+        edit(report)
+        (path / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n")
+
+    return damage
+
+
 def _link(path: Path) -> None:
     shutil.move(path / MODEL, path.parent / f"{path.name}.elsewhere")
     (path / MODEL).symlink_to(path.parent / f"{path.name}.elsewhere")
@@ -418,6 +430,9 @@ DAMAGES: Mapping[str, Damage] = {
         path, lambda content: content["probes"][0]["answers"].update(ann=[])
     ),
     "probes truncated": _truncate(PROBES, 0.5),
+    "report edited": _edit_report(lambda report: report.update(users=10**6)),
+    "report without its sum": _edit_report(lambda report: report.pop(SUM)),
+    "report truncated": _truncate(REPORT_FILE, 0.5),
     "array missing": lambda path: (path / "Popularity.rows.npy").unlink(),
     "array emptied": _truncate("Popularity.rows.npy", 0),
 }

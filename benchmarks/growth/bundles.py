@@ -70,7 +70,7 @@ class Grown:
 def train_model(items: int = MODEL_ITEMS) -> str:
     """Return the text of a ranker trained on a synthetic world, as `meshctl train` does it."""
     log = synthetic_log(items, seed=SEED).log
-    return Course(log, cut_log(log, seed=SEED), SEED, Steps()).train_ranker()
+    return Course(log, cut_log(log, seed=SEED), SEED, Steps()).train_ranker().model_text
 
 
 def grow(items: int, model_text: str, directory: Path) -> Grown:

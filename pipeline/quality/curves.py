@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluate import LIST_LENGTH
+from pipeline.progress import MeasuredStep
 from pipeline.quality.observe import Observation
 
 DECILES = 10
@@ -79,3 +80,15 @@ def learning_curve(report: Mapping[str, object]) -> tuple[float, ...]:
     if not isinstance(curve, list):
         return ()
     return tuple(float(value) for value in curve)
+
+
+def trees_kept(report: Mapping[str, object]) -> int:
+    """Return how many trees training kept; 0 where its report does not say."""
+    trees = report.get("trees", 0)
+    return trees if isinstance(trees, int) else 0
+
+
+def steps_taken(report: Mapping[str, object]) -> tuple[MeasuredStep, ...]:
+    """Return what the steps of training took; empty where its report does not say."""
+    steps = report.get("steps", ())
+    return tuple(MeasuredStep(**step) for step in steps) if isinstance(steps, list) else ()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluate import MERGED, POPULARITY, RANKED, EvaluationError
 from pipeline.offline_mesh import OfflineMesh
+from pipeline.progress import MeasuredStep
 from pipeline.quality.bootstrap import Difference
 from pipeline.quality.cases import Case
 from pipeline.quality.cohorts import Cohort, item_cohorts, user_cohorts
@@ -19,6 +20,8 @@ from pipeline.quality.curves import (
     feature_gains,
     gain_curve,
     learning_curve,
+    steps_taken,
+    trees_kept,
 )
 from pipeline.quality.exact import ANN
 from pipeline.quality.fates import Fate, SourceRecall, fates, recall_of, source_recalls
@@ -96,6 +99,10 @@ class Evaluation:
     feature_gains: tuple[FeatureGain, ...]
     learning_curve: tuple[float, ...]
     """NDCG@10 after each tree of training; empty where the report of training has none."""
+    trees: int
+    """Those that training kept; 0 where its report does not say."""
+    steps: tuple[MeasuredStep, ...]
+    """What training took; empty where its report does not say."""
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -154,6 +161,8 @@ def evaluate_bundle(
         },
         feature_gains=feature_gains(subject.model_text),
         learning_curve=learning_curve(subject.report),
+        trees=trees_kept(subject.report),
+        steps=steps_taken(subject.report),
         notes=tuple(_notes(subject, known)),
     )
 

@@ -39,12 +39,9 @@ def page(evaluation: Evaluation) -> str:
     charts = _charts(evaluation)
     for grid in tables.grids(evaluation):
         _add_section(body, grid, charts.get(grid.title, ()))
-    if evaluation.learning_curve:
-        _add_section(body, LEARNING, [_learning_chart(evaluation)])
+    if evaluation.learning_curve or evaluation.steps:
+        _add_section(body, tables.training(evaluation), _learning_charts(evaluation))
     return "<!DOCTYPE html>\n" + ET.tostring(html, encoding="unicode", method="html") + "\n"
-
-
-LEARNING = Grid("Training", "NDCG@10 on the newest training cut after each tree.", (), ())
 
 
 def _charts(evaluation: Evaluation) -> dict[str, list[ET.Element]]:
@@ -104,9 +101,11 @@ def _calibration_chart(evaluation: Evaluation) -> ET.Element:
     )
 
 
-def _learning_chart(evaluation: Evaluation) -> ET.Element:
+def _learning_charts(evaluation: Evaluation) -> list[ET.Element]:
     curve = [(float(trees), at) for trees, at in enumerate(evaluation.learning_curve, start=1)]
-    return line_chart("Learning curve", {"NDCG@10": curve}, x_label="trees", y_label="NDCG@10")
+    if not curve:
+        return []
+    return [line_chart("Learning curve", {"NDCG@10": curve}, x_label="trees", y_label="NDCG@10")]
 
 
 def _add_notes(body: ET.Element, evaluation: Evaluation) -> None:

@@ -202,6 +202,21 @@ def importance(evaluation: Evaluation) -> Grid:
     )
 
 
+def training(evaluation: Evaluation) -> Grid:
+    """Return what training took; not among `grids`, since it says nothing of the users."""
+    return Grid(
+        "Training",
+        "Chart: LightGBM's NDCG@10 on the newest training cut after each tree, among the "
+        f"candidates that training keeps; {evaluation.trees or 'an unknown number of'} trees were "
+        "kept. Memory: the most that was held at once by the end of a step.",
+        ("step", "seconds", "MiB"),
+        tuple(
+            (each.description, f"{each.seconds:,.1f}", f"{each.peak_mib:,.0f}")
+            for each in evaluation.steps
+        ),
+    )
+
+
 def _with_interval(found: Interval) -> str:
     return f"{figure(found.mean)} [{figure(found.low)}, {figure(found.high)}]"
 

@@ -1,6 +1,5 @@
 """`meshctl bundle`, on bundles as training publishes them."""
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from meshctl.bundle import app
 from meshkit.bundles import Bundle, BundleStore, open_store
-from pipeline.bundle_report import REPORT_FILE
+from pipeline.bundle_report import REPORT_FILE, report_text
 from pipeline.evaluate import RANKED
 from pipeline.probes import FILE as PROBES_FILE
 from pipeline.probes import write_probes
@@ -42,7 +41,7 @@ def publish_like(
         if ndcg_10 is not None:
             method = {"method": RANKED, "ndcg_10": ndcg_10, "ndcg_10_ci95": 0.01}
             report = {"users": 100, "methods": [method]}
-            (directory / REPORT_FILE).write_text(json.dumps(report))
+            (directory / REPORT_FILE).write_text(report_text(report))
             (directory / PROBES_FILE).unlink()
             write_probes(directory, original.manifest.facts)
         change(directory)

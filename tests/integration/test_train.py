@@ -13,9 +13,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from meshctl.train import train as train_command
-from meshkit.bundles import open_store
-from pipeline.bundle_report import REPORT_FILE
-from pipeline.cuts import WINDOW_S, cut_log
+from meshkit.bundles import Bundle, open_store
+from pipeline.bundle_report import REPORT_FILE, report_of
+from pipeline.cuts import WINDOW_S, Cuts, cut_log
 from pipeline.evaluate import EvaluationError
 from pipeline.event_log import LogError, read_event_log
 from pipeline.log_directory import Order
@@ -96,7 +96,32 @@ def test_the_report_compares_the_slate_with_each_of_its_parts(trained_world: Tra
     assert by_name["ranked"].ndcg_10 > by_name["popularity"].ndcg_10
     assert by_name["ranked"].catalogue_coverage > by_name["popularity"].catalogue_coverage
     written = json.loads((trained_world.trained.bundle.path / REPORT_FILE).read_text())
-    assert written == report.to_json()
+    assert written == {**report.to_json(), "sha256": written["sha256"]}
+
+
+def test_the_report_says_how_the_forest_was_grown_and_what_the_steps_took(
+    trained_world: TrainedWorld,
+) -> None:
+    trained = trained_world.trained
+    model = lgb.Booster(model_file=str(trained.bundle.path / MODEL_FILE))
+
+    report = report_of(trained.bundle)
+
+    assert report["trees"] == model.num_trees() <= len(report["learning_curve"])
+    assert all(0 < at <= 1 for at in report["learning_curve"])
+    steps = {step["description"]: step for step in report["steps"]}
+    training = len(read_cuts(trained_world.log).training)
+    assert {"reading the log", "training the ranker", "evaluating"} < steps.keys()
+    assert f"training cut {training} of {training}: candidates and features" in steps
+    assert len(steps) == 5 + 2 * training
+    assert all(step["seconds"] >= 0 for step in steps.values())
+    peaks = [step["peak_mib"] for step in steps.values()]
+    assert peaks == sorted(peaks)
+    assert peaks[0] > 10
+
+
+def read_cuts(log: Path) -> Cuts:
+    return cut_log(read_event_log(log), seed=1)
 
 
 def test_equal_input_and_seed_give_equal_content(
@@ -106,8 +131,14 @@ def test_equal_input_and_seed_give_equal_content(
 
     first = trained_world.trained
     assert again.report == first.report
-    assert again.bundle.manifest.files == first.bundle.manifest.files
+    assert contents_of(again.bundle) == contents_of(first.bundle)
+    assert again.report.steps != first.report.steps
     assert again.bundle.manifest.content_sha256 == first.bundle.manifest.content_sha256
+
+
+def contents_of(bundle: Bundle) -> dict[str, str]:
+    files = bundle.manifest.files
+    return {name: file.sha256 for name, file in files.items() if name != REPORT_FILE}
 
 
 def test_a_holdout_week_is_in_no_published_history(

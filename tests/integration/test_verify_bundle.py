@@ -1,5 +1,6 @@
 """Verification: a sound bundle passes, every broken one is refused with its file and fault."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from meshkit.bundles import MANIFEST, Bundle, BundleError, open_store
 from meshkit.probation import on_probation
+from pipeline.bundle_report import REPORT_FILE
 from pipeline.probes import ProbeError, check_answers
 from pipeline.train import Report, publish
 from pipeline.verify_bundle import check_bundle, verify
@@ -20,6 +22,7 @@ from tests.broken_bundles import (
     broken_bundles,
     edit_array,
     edit_model,
+    edit_probes,
     flip_bit,
     publish_without_forest,
     rehash,
@@ -44,6 +47,7 @@ FILE_OF = {
     "history": "Histories.",
     "forest": "Forest.",
     "probes": "probes.json",
+    "report": "report.json",
 }
 """By the first word of a damage's name: what a refusal must name."""
 BY_PROBES_ALONE = frozenset(
@@ -233,6 +237,24 @@ def test_a_title_is_guarded_by_the_seal_alone(small_bundle: Bundle, tmp_path: Pa
     rehash(whole.path)
 
     assert refusal_of(whole.path) == ""
+
+
+def seal_the_report(path: Path) -> None:
+    """Leave a bundle as it was when the probes sealed reports, which had no sums."""
+    report = json.loads((path / REPORT_FILE).read_text())
+    del report["sha256"]
+    (path / REPORT_FILE).write_text(json.dumps(report))
+    edit_probes(path, lambda probes: probes["seal"].update({REPORT_FILE: ""}))
+
+
+def test_a_report_that_the_probes_seal_needs_no_sum(small_bundle: Bundle, tmp_path: Path) -> None:
+    old = broken_bundle(small_bundle.path, tmp_path, "old", seal_the_report, is_rehashed=True)
+    assert refusal_of(old.path) == ""
+
+    (old.path / REPORT_FILE).write_text("{}")
+    rehash(old.path)
+
+    assert "report.json is not what probes.json was made beside" in refusal_of(old.path)
 
 
 def test_a_bundle_that_does_not_pass_is_not_promoted(small_bundle: Bundle, tmp_path: Path) -> None:

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from meshkit.bundles import Bundle
-from pipeline.quality.curves import calibration, feature_gains, gain_curve, learning_curve
+from pipeline.progress import MeasuredStep
+from pipeline.quality.curves import (
+    calibration,
+    feature_gains,
+    gain_curve,
+    learning_curve,
+    steps_taken,
+    trees_kept,
+)
 from services.ranker.adapters.model_text import FILE as MODEL_FILE
 from services.ranker.domain.features import feature_names
 from tests.unit.observations import observation, rows
@@ -57,3 +65,10 @@ def test_a_report_without_a_learning_curve_has_none() -> None:
     assert learning_curve({}) == ()
     assert learning_curve({"learning_curve": None}) == ()
     assert learning_curve({"learning_curve": [0.1, 0.2]}) == (0.1, 0.2)
+
+
+def test_a_report_of_before_says_nothing_of_trees_and_steps() -> None:
+    step = MeasuredStep("reading the log", 0.5, 200.0)
+
+    assert (trees_kept({}), steps_taken({})) == (0, ())
+    assert (trees_kept({"trees": 60}), steps_taken({"steps": [step.to_json()]})) == (60, (step,))

@@ -12,6 +12,7 @@ from meshctl.evaluate import open_subject
 from meshkit.bundles import Bundle
 from pipeline.evaluate import EvaluationError, evaluate
 from pipeline.metrics import METRICS
+from pipeline.progress import MeasuredStep
 from pipeline.quality.cases import Case
 from pipeline.quality.curves import FeatureGain
 from pipeline.quality.evaluation import Evaluation, Subject, evaluate_bundle
@@ -208,7 +209,8 @@ class Reader(HTMLParser):
 
 
 def test_the_page_is_well_formed_and_asks_nothing_of_the_network(evaluation: Evaluation) -> None:
-    curve = replace(evaluation, learning_curve=(0.1, 0.2, 0.15))
+    steps = (MeasuredStep("reading <the> log", 12.34, 1234.5),)
+    curve = replace(evaluation, learning_curve=(0.1, 0.2, 0.15), trees=2, steps=steps)
     hostile = replace(curve, feature_gains=(FeatureGain("<script>alert(1)</script>", 1.0),))
     reader = Reader()
 
@@ -218,6 +220,8 @@ def test_the_page_is_well_formed_and_asks_nothing_of_the_network(evaluation: Eva
     assert reader.tags.count("svg") == 8
     assert "script" not in reader.tags
     assert "<script>alert(1)</script>" in reader.text
+    for said in ("2 trees were kept", "reading <the> log", "12.3", "1,234"):
+        assert said in reader.text
     names = {name for name, _ in reader.attributes}
     assert names.isdisjoint({"src", "href", "srcset", "action", "data"})
     assert not any("//" in value or "url(" in value for _, value in reader.attributes)

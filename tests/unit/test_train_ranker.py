@@ -68,8 +68,10 @@ def test_no_tree_uses_a_group_of_features_that_the_recipe_leaves_out(group: str)
     recipe = Recipe(forest=FEW_TREES)
     without = replace(recipe, features=tuple(name for name in GROUPS if name != group))
 
-    with_it = gains(train_ranker([groups[:10], groups[10:]], seed=SEED, recipe=recipe))
-    left_out = gains(train_ranker([groups[:10], groups[10:]], seed=SEED, recipe=without))
+    with_it, left_out = (
+        gains(train_ranker([groups[:10], groups[10:]], seed=SEED, recipe=one).model_text)
+        for one in (recipe, without)
+    )
 
     assert with_it[columns[0]] > 0.5 * with_it.sum()
     assert left_out.sum() > 0
@@ -91,10 +93,10 @@ def test_a_forest_grows_as_the_recipe_says() -> None:
     groups = learnable(columns_of("vector"))
     forest = replace(FEW_TREES, leaves=3, least_trees=5, most_trees=5, learning_rate=0.2)
 
-    text = train_ranker([groups[:10], groups[10:]], seed=SEED, recipe=Recipe(forest=forest))
+    ranker = train_ranker([groups[:10], groups[10:]], seed=SEED, recipe=Recipe(forest=forest))
 
-    model = lgb.Booster(model_str=text)
-    assert model.num_trees() == 5
+    model = lgb.Booster(model_str=ranker.model_text)
+    assert model.num_trees() == ranker.judged.trees == len(ranker.judged.curve) == 5
     assert max(tree["num_leaves"] for tree in model.dump_model()["tree_info"]) == 3
     assert {tree["shrinkage"] for tree in model.dump_model()["tree_info"]} == {0.2}
     said = parameters_of(replace(forest, truncation=7, lambda_l2=3.0), SEED)

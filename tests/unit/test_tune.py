@@ -162,6 +162,8 @@ def test_the_judge_grows_what_training_would_and_scores_that_many_trees(
         callbacks=[lgb.early_stopping(PATIENCE, verbose=False)],
     )
     assert judged.trees == max(least, stopped.best_iteration)
+    assert list(judged.curve) == curve["newest"]["ndcg@10"][: len(judged.curve)]
+    assert len(judged.curve) >= judged.trees
     assert judged.ndcg_10 == curve["newest"]["ndcg@10"][judged.trees - 1]
 
 
