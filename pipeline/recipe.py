@@ -11,10 +11,15 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from services.ranker.domain.features import FEATURE_GROUPS, SOURCES
+from services.ranker.domain.features import FEATURE_GROUPS, SOURCES, feature_names
 
 RECIPES = Path(__file__).parent / "recipes"
 GROUPS = tuple(group.name for group in FEATURE_GROUPS)
+OBJECTIVES = ("lambdarank", "rank_xendcg")
+"""LambdaMART, and XE-NDCG (Bruch, "An alternative cross entropy loss for learning-to-rank", WWW
+2021), which draws with the seed."""
+MONOTONE_METHODS = ("basic", "intermediate")
+"""Of LightGBM's: `basic` constrains more than it must, `intermediate` less."""
 
 
 class RecipeError(Exception):
@@ -38,7 +43,15 @@ class ForestSettings:
     lambda_l2: float = 10.0
     feature_fraction: float = 0.5
     truncation: int = 20
-    """Places at the head of a list that pairs begin from (`lambdarank_truncation_level`)."""
+    """Places at the head of a list that pairs begin from (`lambdarank_truncation_level`); of
+    `lambdarank` alone."""
+    objective: str = "lambdarank"
+    """One of `OBJECTIVES`."""
+    monotone: tuple[str, ...] = ()
+    """Features that may only raise the score: with all else equal more of one is never worse.
+    Missing values are outside of that."""
+    monotone_method: str = "basic"
+    """One of `MONOTONE_METHODS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +115,7 @@ def to_json(recipe: Recipe) -> dict[str, Any]:
         name: list(value) if isinstance(value, tuple) else value for name, value in own.items()
     }
     forest = {one.name: getattr(recipe.forest, one.name) for one in fields(ForestSettings)}
-    return {**plain, "forest": forest}
+    return {**plain, "forest": {**forest, "monotone": list(recipe.forest.monotone)}}
 
 
 def to_toml(recipe: Recipe, comment: str = "") -> str:
@@ -124,7 +137,7 @@ def to_toml(recipe: Recipe, comment: str = "") -> str:
 
 
 def _assignment(name: str, value: Any) -> str:
-    # Numbers and lists of plain names are written alike in JSON and TOML.
+    # Numbers, plain names and lists of them are written alike in JSON and TOML.
     return f"{name} = {json.dumps(value)}"
 
 
@@ -165,12 +178,19 @@ def _number(least: float, most: float) -> Limit:
     return f"a number from {least:g} to {most:g} is allowed", fits
 
 
-def _some_of(names: tuple[str, ...]) -> Limit:
+def _some_of(names: tuple[str, ...], *, least: int = 1) -> Limit:
     def fits(value: Any) -> bool:
         is_list = isinstance(value, list) and all(type(one) is str for one in value)
-        return is_list and 0 < len(value) == len(set(value)) and set(value) <= set(names)
+        return is_list and least <= len(value) == len(set(value)) and set(value) <= set(names)
 
     return f"a list of some of {', '.join(names)}, each once, is allowed", fits
+
+
+def _one_of(names: tuple[str, ...]) -> Limit:
+    def fits(value: Any) -> bool:
+        return type(value) is str and value in names
+
+    return f"one of {', '.join(names)} is allowed", fits
 
 
 LIMITS: Mapping[str, Limit] = {
@@ -189,4 +209,7 @@ LIMITS: Mapping[str, Limit] = {
     "lambda_l2": _number(0, 1e6),
     "feature_fraction": _number(0.01, 1),
     "truncation": _whole(1, 1_000),
+    "objective": _one_of(OBJECTIVES),
+    "monotone": _some_of(feature_names(), least=0),
+    "monotone_method": _one_of(MONOTONE_METHODS),
 }

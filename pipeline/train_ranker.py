@@ -21,7 +21,6 @@ MAX_GROUPS = 20_000
 PATIENCE = 40
 """Trees without a better NDCG@10 on the newest training cut before training stops."""
 PARAMETERS = {
-    "objective": "lambdarank",
     "metric": "ndcg",
     "eval_at": [10],
     "deterministic": True,
@@ -103,11 +102,11 @@ class Ranker:
 
 
 def train_ranker(cuts: Sequence[Sequence[Group]], *, seed: int, recipe: Recipe = DEFAULT) -> Ranker:
-    """Return a LambdaMART model (Burges, MSR-TR-2010-82); same input, same text.
+    """Return a LambdaMART model (Burges, MSR-TR-2010-82), or one of the recipe's other objective.
 
-    `cuts` holds the groups of every training cut, newest first. The newest decides how many trees
-    are worth growing on the others; then that many are grown on all of them. Raises LogError when
-    there is nothing to learn from.
+    Same input, same text. `cuts` holds the groups of every training cut, newest first. The newest
+    decides how many trees are worth growing on the others; then that many are grown on all of
+    them. Raises LogError when there is nothing to learn from.
     """
     older, newest = older_and_newest(cuts)
     parameters = parameters_of(recipe.forest, seed)
@@ -174,6 +173,8 @@ def parameters_of(forest: ForestSettings, seed: int) -> dict[str, Any]:
     """Return LightGBM's parameters."""
     return {
         **PARAMETERS,
+        **_monotone(forest),
+        "objective": forest.objective,
         "num_leaves": forest.leaves,
         "learning_rate": forest.learning_rate,
         "min_data_in_leaf": forest.min_data_in_leaf,
@@ -181,6 +182,16 @@ def parameters_of(forest: ForestSettings, seed: int) -> dict[str, Any]:
         "feature_fraction": forest.feature_fraction,
         "lambdarank_truncation_level": forest.truncation,
         "seed": seed,
+    }
+
+
+def _monotone(forest: ForestSettings) -> dict[str, Any]:
+    """Return which columns may only raise the score; nothing where none is."""
+    if not forest.monotone:
+        return {}
+    return {
+        "monotone_constraints": [int(name in forest.monotone) for name in feature_names()],
+        "monotone_constraints_method": forest.monotone_method,
     }
 
 

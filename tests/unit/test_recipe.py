@@ -12,6 +12,8 @@ from pipeline.recipe import (
     DEFAULT,
     GROUPS,
     LIMITS,
+    MONOTONE_METHODS,
+    OBJECTIVES,
     RECIPES,
     ForestSettings,
     Recipe,
@@ -20,7 +22,7 @@ from pipeline.recipe import (
     recipe_of,
     to_json,
 )
-from services.ranker.domain.features import SOURCES
+from services.ranker.domain.features import SOURCES, feature_names
 
 BOUNDS: dict[str, tuple[float, float]] = {
     "cuts": (2, 20),
@@ -37,6 +39,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "feature_fraction": (0.01, 1),
     "truncation": (1, 1_000),
 }
+LISTS = {"sources": SOURCES, "features": GROUPS, "monotone": feature_names()}
+CHOICES = {"objective": OBJECTIVES, "monotone_method": MONOTONE_METHODS}
 NUMBERS = ("source_dropout", "learning_rate", "lambda_l2", "feature_fraction")
 OF_FOREST = {one.name for one in fields(ForestSettings)}
 
@@ -58,7 +62,7 @@ def written(folder: Path, text: str) -> str:
 def test_every_setting_has_limits_and_a_default_within_them() -> None:
     settings = {one.name for one in fields(Recipe)} - {"forest"} | OF_FOREST
 
-    assert set(LIMITS) == settings == {*BOUNDS, "sources", "features"}
+    assert set(LIMITS) == settings == {*BOUNDS, *LISTS, *CHOICES}
     assert recipe_of(to_json(DEFAULT), "default") == DEFAULT
 
 
@@ -93,31 +97,47 @@ def test_a_count_with_a_fraction_is_refused(name: str) -> None:
         recipe_of(setting(name, 5.0), "a test")
 
 
-@pytest.mark.parametrize(("name", "known"), [("sources", SOURCES), ("features", GROUPS)])
+@pytest.mark.parametrize(("name", "known"), LISTS.items())
 def test_any_part_of_the_known_names_is_a_list_in_its_own_order(
     name: str, known: tuple[str, ...]
 ) -> None:
     for names in (known, known[::-1], known[1:2]):
-        assert value_in(recipe_of({name: list(names)}, "a test"), name) == names
+        assert value_in(recipe_of(setting(name, list(names)), "a test"), name) == names
 
 
-@pytest.mark.parametrize(("name", "known"), [("sources", SOURCES), ("features", GROUPS)])
-@pytest.mark.parametrize("kind", ["unknown", "twice", "none", "text", "number", "table"])
+def test_no_feature_need_be_monotone_but_some_source_and_group_must_be_there() -> None:
+    assert recipe_of({"forest": {"monotone": []}}, "a test") == DEFAULT
+    for name in ("sources", "features"):
+        with pytest.raises(RecipeError, match=rf"{name} is \[\]; a list of some of"):
+            recipe_of({name: []}, "a test")
+
+
+@pytest.mark.parametrize(("name", "known"), CHOICES.items())
+def test_a_choice_is_one_of_the_known_words(name: str, known: tuple[str, ...]) -> None:
+    for word in known:
+        assert value_in(recipe_of(setting(name, word), "a test"), name) == word
+    for other in ("", "regression", known[0].upper(), [known[0]], 1, None):
+        fault = f"mine.toml: forest: {name} is {other!r}; one of {', '.join(known)} is allowed"
+        with pytest.raises(RecipeError, match="^" + re.escape(fault)):
+            recipe_of(setting(name, other), "mine.toml")
+
+
+@pytest.mark.parametrize(("name", "known"), LISTS.items())
+@pytest.mark.parametrize("kind", ["unknown", "twice", "text", "number", "table"])
 def test_a_list_of_anything_else_is_refused_with_the_known_names(
     name: str, known: tuple[str, ...], kind: str
 ) -> None:
     value: object = {
         "unknown": [known[0], "radio"],
         "twice": [known[0], known[0]],
-        "none": [],
         "text": known[0],
         "number": [known[0], 1],
         "table": {known[0]: True},
     }[kind]
 
-    fault = f"mine.toml: {name} is {value!r}; a list of some of {', '.join(known)}, each once"
-    with pytest.raises(RecipeError, match=re.escape(fault)):
-        recipe_of({name: value}, "mine.toml")
+    fault = f"{name} is {value!r}; a list of some of {', '.join(known)}, each once"
+    with pytest.raises(RecipeError, match="^mine.toml: .*" + re.escape(fault)):
+        recipe_of(setting(name, value), "mine.toml")
 
 
 @pytest.mark.parametrize(

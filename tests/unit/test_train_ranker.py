@@ -10,9 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.offline_mesh import OfflineMesh, ranking_query
-from pipeline.recipe import GROUPS, ForestSettings, Recipe
+from pipeline.recipe import GROUPS, MONOTONE_METHODS, OBJECTIVES, ForestSettings, Recipe
 from pipeline.train_ranker import Group, collect_groups, parameters_of, train_ranker
+from services.ranker.adapters.forest_model import ForestModel
+from services.ranker.adapters.model_text import read_trees
+from services.ranker.adapters.model_text_check import check_model_text
 from services.ranker.domain.features import FEATURE_GROUPS, SOURCES, assemble, feature_names
+from services.ranker.domain.forest import Forest
 from tests.small_bundle import small_tables
 
 SEED = 11
@@ -102,6 +106,97 @@ def test_a_forest_grows_as_the_recipe_says() -> None:
     said = parameters_of(replace(forest, truncation=7, lambda_l2=3.0), SEED)
     assert said["lambdarank_truncation_level"] == 7
     assert (said["lambda_l2"], said["min_data_in_leaf"], said["feature_fraction"]) == (3.0, 5, 1.0)
+
+
+NOT_MONOTONE = "link_decay_3"
+"""A feature whose plays lie in the middle of its range, so that free trees turn back."""
+MORE_TREES = replace(FEW_TREES, leaves=12, least_trees=40, most_trees=40)
+
+
+def scores_along(model_text: str, column: int) -> NDArray[np.float64]:
+    """Return the scores of many rows [rows, values] as one column rises through its range."""
+    random = np.random.default_rng(SEED)
+    rows = random.random((200, len(feature_names())), dtype=np.float32)
+    rows[random.random(rows.shape) < 0.2] = np.nan
+    values = np.linspace(-0.1, 1.1, 60, dtype=np.float32)
+    asked = np.repeat(rows, len(values), axis=0)
+    asked[:, column] = np.tile(values, len(rows))
+    scores = lgb.Booster(model_str=model_text).predict(asked, raw_score=True)
+    return np.asarray(scores).reshape(len(rows), len(values))
+
+
+def grown(groups: list[Group], forest: ForestSettings) -> str:
+    cuts = [groups[:10], groups[10:]]
+    return train_ranker(cuts, seed=SEED, recipe=Recipe(forest=forest)).model_text
+
+
+def bent_groups(column: int) -> list[Group]:
+    """Return groups whose plays have a middling value of `column`, and some noise."""
+    random = np.random.default_rng(SEED)
+    groups = []
+    for _ in range(40):
+        features = random.random((40, len(feature_names())), dtype=np.float32)
+        features[random.random(features.shape) < 0.1] = np.nan
+        near = np.abs(features[:, column] - 0.6) + 0.2 * features[:, 3] < 0.3
+        groups.append((features, near.astype(np.int8)))
+    return groups
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("method", MONOTONE_METHODS)
+def test_a_monotone_feature_never_lowers_the_score(objective: str, method: str) -> None:
+    column = feature_names().index(NOT_MONOTONE)
+    groups = bent_groups(column)
+    free = replace(MORE_TREES, objective=objective, monotone_method=method)
+    bound = replace(free, monotone=("next_last", NOT_MONOTONE))
+
+    fell, rose = (scores_along(grown(groups, one), column) for one in (free, bound))
+
+    assert (np.diff(fell, axis=1) < 0).any(axis=1).mean() > 0.5
+    assert (np.diff(rose, axis=1) >= 0).all()
+    assert (rose[:, -1] > rose[:, 0]).mean() > 0.5
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_forest_of_any_settings_is_sound_and_the_kernel_scores_it_to_the_bit(
+    objective: str,
+) -> None:
+    column = feature_names().index(NOT_MONOTONE)
+    groups = bent_groups(column)
+    forest = replace(MORE_TREES, objective=objective, monotone=(NOT_MONOTONE,))
+
+    text = grown(groups, forest)
+
+    assert f"\nobjective={objective}" in text
+    assert "\nmonotone_constraints=" in text
+    check_model_text(text, feature_names())
+    packed = Forest.of(read_trees(text))
+    rows = np.concatenate([features for features, _ in groups])
+    theirs = lgb.Booster(model_str=text).predict(rows, raw_score=True)
+    assert ForestModel(packed).raw_scores(rows).tobytes() == np.asarray(theirs).tobytes()
+
+
+def test_xendcg_learns_the_same_again_and_another_forest_than_lambdarank() -> None:
+    groups = learnable(columns_of("link"))
+    texts = [
+        grown(groups, replace(FEW_TREES, objective=objective))
+        for objective in ("rank_xendcg", "rank_xendcg", "lambdarank")
+    ]
+
+    assert texts[0] == texts[1] != texts[2]
+    assert gains(texts[0])[columns_of("link")[0]] > 0.5 * gains(texts[0]).sum()
+
+
+def test_without_a_monotone_feature_lightgbm_is_told_of_none() -> None:
+    told = parameters_of(FEW_TREES, SEED)
+    bound = parameters_of(replace(FEW_TREES, monotone=("link_last",)), SEED)
+
+    assert {name for name in bound if name not in told} == {
+        "monotone_constraints",
+        "monotone_constraints_method",
+    }
+    assert sum(bound["monotone_constraints"]) == 1
+    assert bound["monotone_constraints"][feature_names().index("link_last")] == 1
 
 
 @pytest.mark.parametrize("sources", [("similar",), ("next", "trending"), SOURCES])

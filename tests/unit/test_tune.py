@@ -191,7 +191,9 @@ EVERY_SETTING_CHANGED = Recipe(
     hard_negatives=7,
     negatives=1,
     source_dropout=0.5,
-    forest=ForestSettings(3, 4, 5, 1e-4, 6, 1e6, 0.123, 7),
+    forest=ForestSettings(
+        3, 4, 5, 1e-4, 6, 1e6, 0.123, 7, "rank_xendcg", ("link_last", "next_last"), "intermediate"
+    ),
 )
 
 
