@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.tables import RECENT_WINDOW_S, Tables, item_places
 from services.ranker.domain.features import SOURCES, feature_names
-from signals.bundle import MARKET_COLUMNS, NO_CODE, NO_LIST, NO_MARKET, ArrayView, PartialLinks
+from signals.bundle import MARKET_COLUMNS, NO_CODE, NO_MARKET, ArrayView, Regression
 from signals.bundle_facts import BundleFacts
 from signals.keys import item_key
 
@@ -53,12 +53,22 @@ SHAPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "IndexedItems.rows": ("<u4", ("indexed items",)),
     "Neighbours.rows": ("<u4", ("items", "neighbours")),
     "Neighbours.scores": ("<f4", ("items", "neighbours")),
-    "Successors.lists": ("<u4", ("items",)),
-    "Successors.rows": ("<u4", ("lists of successors", "successors")),
-    "Successors.scores": ("<f4", ("lists of successors", "successors")),
-    "Companions.lists": ("<u4", ("items",)),
-    "Companions.rows": ("<u4", ("lists of companions", "companions")),
-    "Companions.scores": ("<f4", ("lists of companions", "companions")),
+    "Successors.places": ("<i4", ("items",)),
+    "Successors.scales": ("<f4", ("scales of successors",)),
+    "Successors.rows": ("<u4", ("items with successors",)),
+    "Successors.weights": (
+        "<i2",
+        ("scales of successors", "items with successors", "items with successors"),
+    ),
+    "Successors.units": ("<f4", ("scales of successors", "items with successors")),
+    "Companions.places": ("<i4", ("items",)),
+    "Companions.scales": ("<f4", ("scales of companions",)),
+    "Companions.rows": ("<u4", ("items with companions",)),
+    "Companions.weights": (
+        "<i2",
+        ("scales of companions", "items with companions", "items with companions"),
+    ),
+    "Companions.units": ("<f4", ("scales of companions", "items with companions")),
     "Popularity.rows": ("<u4", ("items",)),
     "ItemStats.share": ("<f4", ("items",)),
     "ItemStats.recent_share": ("<f4", ("items",)),
@@ -287,30 +297,27 @@ def _check_neighbours(tables: Tables) -> None:
 
 
 def _check_successors(tables: Tables) -> None:
-    _check_links("Successors", tables.successors)
+    _check_regression("Successors", tables.successors)
 
 
 def _check_companions(tables: Tables) -> None:
-    _check_links("Companions", tables.companions)
+    _check_regression("Companions", tables.companions)
 
 
-def _check_links(view: str, links: PartialLinks) -> None:
-    """Raise UnsoundError unless each list is one item's, farthest from 0 first, then padding."""
-    _check_rows(f"{view}.rows", links.rows, links.n_items)
-    owners = np.flatnonzero(links.lists != NO_LIST)
-    lists = links.lists[owners]
-    is_numbered = np.array_equal(lists, np.arange(len(links.rows)))
-    _require(is_numbered, f"{view}.lists", "does not number the lists in the order of their items")
-    for start in range(0, len(owners), BLOCK_ITEMS // 8):
-        items = owners[start : start + BLOCK_ITEMS // 8]
-        refuse = _refuser(items)
-        rows = links.rows[start : start + len(items)]
-        scores = links.scores[start : start + len(items)]
-        refuse(f"{view}.scores", ~np.isfinite(scores).all(axis=1), "has a score that is no number")
-        sizes = np.abs(scores)
-        nears = sizes[:, 1:] <= sizes[:, :-1]
-        refuse(f"{view}.scores", ~nears.all(axis=1), "is not the farthest from 0 first")
-        _check_listed(refuse, f"{view}.rows", items, rows, scores != 0)
+def _check_regression(view: str, regression: Regression) -> None:
+    """Raise UnsoundError unless items are numbered in row order and no item weighs for itself."""
+    rows, scales, units = regression.rows, regression.scales, regression.units
+    _check_rows(f"{view}.rows", rows, len(regression.places))
+    _require((rows[1:] > rows[:-1]).all(), f"{view}.rows", "does not rise")
+    places = np.full(len(regression.places), -1, dtype=np.int32)
+    places[rows] = np.arange(len(rows))
+    is_numbered = np.array_equal(regression.places, places)
+    _require(is_numbered, f"{view}.places", "does not number the items of its rows")
+    _require(len(scales) and (scales > 0).all(), f"{view}.scales", "has one that is not above 0")
+    _require((scales[1:] > scales[:-1]).all(), f"{view}.scales", "does not rise")
+    _require((np.isfinite(units) & (units >= 0)).all(), f"{view}.units", "has one below 0 or none")
+    own = np.diagonal(regression.weights, axis1=1, axis2=2)
+    _require(not own.any(), f"{view}.weights", "has an item that weighs for itself")
 
 
 def _refuser(items: NDArray[np.int64]) -> Refuse:

@@ -1,16 +1,16 @@
 """Regressions of plays on plays: which items speak for, and against, which others.
 
 Two of them, both ridge regressions with a closed form. *Successors*: the next play on what was
-played before it, each play weighing less the longer ago it was (SLIST of Choi et al.,
-"Session-aware linear item-item models for session-based recommendation", WWW 2021, without its
-second part). *Companions*: what a user has on all else that the user has (EASE of Steck,
-"Embarrassingly shallow autoencoders for sparse data", WWW 2019). Each solves a system as large as
-the items that take part, so only the most played do: the rest has neighbour lists, vectors and
-trends.
+played before it (SLIST of Choi et al., "Session-aware linear item-item models for session-based
+recommendation", WWW 2021, without its second part), with weights of their own for what was played
+just now, lately, and a while ago: all fade, each at its scale, and are solved for together.
+*Companions*: what a user has on all else that the user has (EASE of Steck, "Embarrassingly shallow
+autoencoders for sparse data", WWW 2019). Both solve systems as large as the items that take part,
+so only the most played do: the rest has neighbour lists, vectors and trends.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit
@@ -19,26 +19,27 @@ from scipy.linalg import lapack
 from threadpoolctl import threadpool_limits
 
 from pipeline.event_log import Events
-from signals.bundle import NO_LIST, Companions, Successors
+from signals.bundle import Companions, Regression, Successors
 
-MOST_ITEMS = 5_000
-"""Items that take part: the time grows with their cube, 5 s for each solution of 5,000. Sums and
-solutions are of float32: the ridge keeps the systems well conditioned."""
-
-LIST_LENGTH = 200
-"""Weights kept of every item. Successors on MovieLens-1M: NDCG@10 alone 0.169 with all weights,
-0.168 with 200, 0.165 with 100, 0.163 with 200 that are above 0."""
-
-SUCCESSOR_SCALE = 10.0
-"""Plays after which a play counts 1/e in the regression."""
-SUCCESSOR_WINDOW = 60
-"""Plays that are looked back on: what is older weighs below e^-6."""
-SUCCESSOR_RIDGE = 1_000.0
+SUCCESSOR_SCALES = (0.5, 3.0, 20.0)
+"""Plays after which a play counts 1/e, with weights of its own at each. Alone, NDCG@10 on
+MovieLens-1M is 0.169 with one scale (10), 0.176 with two (2, 12), 0.181 with these, and 0.181 with
+four."""
+SUCCESSOR_RIDGES = (700.0, 700.0, 1_000.0)
+SUCCESSOR_WINDOW = 50
+"""Plays that are looked back on, as in serving."""
 COMPANION_RIDGE = 1_000.0
-"""Both of a few tried on the validation windows of MovieLens-1M and 30Music, alone: companions on
+"""Of a few tried on the validation windows of MovieLens-1M and 30Music, alone: companions on
 30Music 0.035, 0.038 and 0.040 in NDCG@20 with 100, 300 and 1,000."""
+GREATEST_STEP = 32_767
+"""Steps that the farthest weight from 0 of each item is rounded to; the others to as many of the
+same size."""
+THREADS = 2
+"""Of the solver. It is the same everywhere: the order of sums depends on it."""
+LEAST_FADE = 1e-5
 
 Matrix = NDArray[np.float32]
+AnyRegression = TypeVar("AnyRegression", bound=Regression)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,45 +62,36 @@ class Participants:
         return cls(rows, places)
 
 
-def successors(
-    events: Events, n_items: int, *, order: str, most: int = MOST_ITEMS, length: int = LIST_LENGTH
-) -> Successors:
-    """Return what a play of each item says of the next one: its `length` weights farthest from 0.
+def successors(events: Events, n_items: int, *, order: str, most: int) -> Successors:
+    """Return what a play of each of the `most` played items says of the next one.
 
-    Only the `most` items with most plays have weights.
+    W minimises the sum over plays t of |y_t - sum over scales s of x_ts W_s|^2 + sum over s of
+    ridge_s |W_s|^2, where x_ts[i] is the sum of exp(-(t - 1 - a) / s) over the user's plays a of i
+    before t, and y_t marks the item of t. A log without order has no next play, and no weights.
 
-    W minimises the sum over plays t of |y_t - x_t W|^2 + ridge |W|^2, where x_t[i] is the sum of
-    exp(-(t - 1 - a) / scale) over the user's plays a of i before t, and y_t marks the item of t.
-    A log without order has no next play, and no weights.
+    Takes 4 (scales * items)^2 bytes twice, and time with the cube of it.
     """
     part = Participants.most_played(events if order != "none" else _none(events), n_items, most)
-    size = len(part.rows)
-    before, after = np.zeros((2, size, size), dtype=np.float32)
-    _accumulate(
-        events.users, part.places[events.rows], SUCCESSOR_SCALE, SUCCESSOR_WINDOW, before, after
-    )
-    before[np.diag_indices(size)] += SUCCESSOR_RIDGE
-    with threadpool_limits(1, "blas"):  # the order of its sums depends on their number
-        weights = _solved(before, after)
-    return Successors(*_lists(weights, part, length))
+    size, scales = len(part.rows), np.array(SUCCESSOR_SCALES)
+    before = np.zeros((size * len(scales), size * len(scales)), dtype=np.float32)
+    after = np.zeros((size, size * len(scales)), dtype=np.float32)
+    _accumulate(events.users, part.places[events.rows], scales, SUCCESSOR_WINDOW, before, after)
+    before[np.diag_indices(len(before))] += np.tile(np.array(SUCCESSOR_RIDGES, np.float32), size)
+    weights = _solved(before, after).reshape(size, size, len(scales))
+    return _rounded(Successors, weights.transpose(2, 1, 0), part, scales)
 
 
-def companions(
-    events: Events, n_items: int, *, most: int = MOST_ITEMS, length: int = LIST_LENGTH
-) -> Companions:
-    """Return what having an item says of having another: its `length` weights farthest from 0.
-
-    Only the `most` items with most plays have weights.
+def companions(events: Events, n_items: int, *, most: int) -> Companions:
+    """Return what having each of the `most` played items says of having another.
 
     With P = (X'X + ridge I)^-1 over the users' items X, item i weighs -P[i, j] / P[j, j] for j.
     """
     part = Participants.most_played(events, n_items, most)
     together = _together(events, part)
     together[np.diag_indices(len(part.rows))] += COMPANION_RIDGE
-    with threadpool_limits(1, "blas"):
-        inverse = _inverted(together)
+    inverse = _inverted(together)
     weights = inverse / -np.diag(inverse)
-    return Companions(*_lists(weights, part, length))
+    return _rounded(Companions, weights[None], part, np.array([np.inf]))
 
 
 def _none(events: Events) -> Events:
@@ -107,33 +99,53 @@ def _none(events: Events) -> Events:
 
 
 @njit(cache=True, error_model="numpy")
-def _accumulate(
-    users: Any, places: Any, scale: float, window: int, before: Any, after: Any
-) -> None:
-    """Add the sums of x_t x_t' to `before` and those of x_t y_t' to `after`, over every play t.
+def _accumulate(users: Any, places: Any, scales: Any, window: int, before: Any, after: Any) -> None:
+    """Add the sums of x_t x_t' to `before`'s upper half, and those of y_t x_t' to `after`.
 
-    A pair of plays a <= b of one user stands in every x_t with t > b: a geometric series. Plays
-    whose place is -1 are passed over, and still count as time.
+    What plays say at each scale stands side by side: item i at scale s is i * scales + s. A pair
+    of plays a <= b of one user stands in every x_t with t > b: a geometric series. Plays whose
+    place is -1 are passed over, and still count as time.
     """
-    fades = np.exp(-np.arange(window + 1) / scale)
-    ratio = np.exp(-2.0 / scale)
-    end = len(users)
+    n_scales, end = len(scales), len(users)
+    fades = np.exp(-np.arange(window + 1) / scales.reshape(-1, 1))
+    ratios = np.exp(-1.0 / scales.reshape(-1, 1) - 1.0 / scales)
+    series = np.empty((n_scales, n_scales))
     for b in range(len(users) - 1, -1, -1):
         if b + 1 < len(users) and users[b] != users[b + 1]:
             end = b + 1
         if places[b] < 0:
             continue
-        series = (1.0 - ratio ** (end - 1 - b)) / (1.0 - ratio)
-        before[places[b], places[b]] += series
+        for one in range(n_scales):
+            for other in range(n_scales):
+                ratio = ratios[one, other]
+                series[one, other] = (1.0 - ratio ** (end - 1 - b)) / (1.0 - ratio)
+        at = places[b] * n_scales
+        for one in range(n_scales):
+            for other in range(one, n_scales):
+                before[at + one, at + other] += series[one, other]
         for back in range(1, window + 1):
             a = b - back
             if a < 0 or users[a] != users[b]:
                 break
             if places[a] >= 0:
-                weight = fades[back] * series
-                before[places[a], places[b]] += weight
-                before[places[b], places[a]] += weight
-                after[places[a], places[b]] += fades[back - 1]
+                _add_pair(before, places[a], places[b], fades[:, back], series)
+                for scale in range(n_scales):
+                    after[places[b], places[a] * n_scales + scale] += fades[scale, back - 1]
+
+
+@njit(cache=True, error_model="numpy")
+def _add_pair(before: Any, early: Any, late: Any, fades: Any, series: Any) -> None:
+    """Add what an earlier play, which has faded, and a later one have in common."""
+    n_scales = len(fades)
+    for one in range(n_scales):
+        if fades[one] < LEAST_FADE:
+            continue
+        for other in range(n_scales):
+            row, column = early * n_scales + one, late * n_scales + other
+            shared = fades[one] * series[one, other]
+            before[min(row, column), max(row, column)] += shared
+            if row == column:  # two plays of one item: each is the other's
+                before[row, row] += shared
 
 
 def _together(events: Events, part: Participants) -> Matrix:
@@ -160,43 +172,48 @@ def _count_pairs(users: Any, places: Any, counts: Any) -> None:
             start = end
 
 
-def _solved(matrix: Matrix, right: Matrix) -> Matrix:
-    """Return the solution of a symmetric positive definite system."""
-    if not len(matrix):
+def _solved(upper: Matrix, right: Matrix) -> Matrix:
+    """Return the rows x of A x = y for the rows y of `right`; both arguments are overwritten.
+
+    A is symmetric and positive definite; of `upper` only the upper half is read.
+    """
+    if not len(upper):
         return right
-    _, solution, fault = lapack.sposv(matrix, right, overwrite_a=True)
+    with threadpool_limits(THREADS, "blas"):
+        # LAPACK wants columns end to end: what it takes for the lower half is our upper one.
+        _, solution, fault = lapack.sposv(
+            upper.T, right.T, lower=True, overwrite_a=True, overwrite_b=True
+        )
     if fault:
         raise np.linalg.LinAlgError(f"the regression's matrix is not positive definite ({fault})")
-    return np.asarray(solution)
+    return np.asarray(solution.T)
 
 
 def _inverted(matrix: Matrix) -> Matrix:
     """Return the inverse of a symmetric positive definite matrix."""
     if not len(matrix):
         return matrix
-    upper, fault = lapack.spotrf(matrix)
-    inverse, late_fault = lapack.spotri(upper)
+    with threadpool_limits(THREADS, "blas"):
+        upper, fault = lapack.spotrf(matrix)
+        inverse, late_fault = lapack.spotri(upper)
     if fault or late_fault:
         raise np.linalg.LinAlgError(f"the items' matrix is not positive definite ({fault})")
     return np.asarray(np.triu(inverse) + np.triu(inverse, 1).T)
 
 
-def _lists(
-    weights: Matrix, part: Participants, length: int
-) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
-    """Return the fields of `PartialLinks`: the weights of each item farthest from 0, not its own.
-
-    `weights` are [m, m] between the participants.
-    """
-    rows, narrow = part.rows, np.array(weights)
-    np.fill_diagonal(narrow, 0)
-    kept = min(length, len(rows))
-    listed = np.zeros((len(rows), length), dtype=np.uint32)
-    scores = np.zeros((len(rows), length), dtype=np.float32)
-    for place in range(len(rows)):
-        best = np.argsort(-np.abs(narrow[place]), kind="stable")[:kept]
-        found = narrow[place, best]
-        listed[place, :kept] = np.where(found != 0, rows[best], 0)
-        scores[place, :kept] = found
-    lists = np.where(part.places < 0, NO_LIST, part.places).astype(np.uint32)
-    return lists, listed, scores
+def _rounded(
+    kind: type[AnyRegression], weights: Matrix, part: Participants, scales: NDArray[np.float64]
+) -> AnyRegression:
+    """Return `weights` (float32 [s, m, m] between the participants) as a bundle keeps them."""
+    size = len(part.rows)
+    kept = np.array(weights, dtype=np.float32, order="C")
+    kept[:, np.arange(size), np.arange(size)] = 0
+    units = np.abs(kept).max(axis=2, initial=0) / np.float32(GREATEST_STEP)
+    np.divide(kept, units[:, :, None], out=kept, where=units[:, :, None] > 0)
+    return kind(
+        places=part.places,
+        scales=scales.astype(np.float32),
+        rows=part.rows,
+        weights=np.rint(kept).astype(np.int16),
+        units=units,
+    )

@@ -67,6 +67,9 @@ class Recipe:
     time_cuts: int = 16
     """Training cuts of a log with times, at most: with 16 of them 30Music had an NDCG@10 of 0.047,
     with 8 of 0.045."""
+    regressed: int = 1_000
+    """Items that take part in the regressions behind `next` and `together`, the most played first:
+    their time grows with the cube of it, a second a cut for 1,000 and 20 s for 4,000."""
     hard_negatives: int = 0
     """Candidates without a play that are kept of each group from the head of merge order."""
     negatives: int = 100
@@ -198,6 +201,7 @@ LIMITS: Mapping[str, Limit] = {
     "features": _some_of(GROUPS),
     "cuts": _whole(2, 20),
     "time_cuts": _whole(4, 100),
+    "regressed": _whole(1, 6_000),
     "hard_negatives": _whole(0, 2_000),
     "negatives": _whole(1, 2_000),
     "source_dropout": _number(0, 0.5),

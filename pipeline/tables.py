@@ -100,11 +100,12 @@ def build_tables(
     as_of_s: int,
     seed: int,
     sources: tuple[str, ...] = DEFAULT.sources,
+    regressed: int = DEFAULT.regressed,
 ) -> Tables:
     """Return the tables of `log`'s catalogue as they are after `events`, a part of its events.
 
     Rows are the catalogue's, whatever the part: an item that nobody has played yet has no vector,
-    no neighbours and the last places in popularity.
+    no neighbours and the last places in popularity. `regressed` items take part in regressions.
     """
     catalogue = log.catalogue
     n_items = len(catalogue)
@@ -121,8 +122,8 @@ def build_tables(
         embedding=embedding,
         indexed=IndexedItems(np.flatnonzero(played).astype(np.uint32)),
         neighbours=neighbour_lists(events, n_items, order=log.order),
-        successors=successors(events, n_items, order=log.order),
-        companions=companions(events, n_items),
+        successors=successors(events, n_items, order=log.order, most=regressed),
+        companions=companions(events, n_items, most=regressed),
         popularity=Popularity(_most_listeners_first(events, n_items)),
         stats=_stats(events, n_items, as_of_s),
         histories=_histories(events, log.user_keys),

@@ -12,13 +12,15 @@ from typing import Any, Literal
 from meshkit.bundles import Bundle, BundleError, BundleStore
 from pipeline.bundle_report import REPORT_FILE, judge, report_text
 from pipeline.cuts import Cut, Cuts, cut_log
-from pipeline.evaluate import MethodQuality, evaluate, refuse_window
+from pipeline.evaluate import EvaluationError, MethodQuality, evaluate, refuse_window
 from pipeline.event_log import EventLog, LogError, read_event_log
 from pipeline.forest_files import write_forest
 from pipeline.offline_mesh import OfflineMesh
 from pipeline.probes import write_probes
 from pipeline.progress import MeasuredStep, MeasuredSteps, Progress
 from pipeline.promotion import Promotion
+from pipeline.quality.cases import cases_after, sample
+from pipeline.quality.evaluation import Evaluation, Subject, evaluate_bundle
 from pipeline.recipe import DEFAULT, Recipe, to_json
 from pipeline.tables import Tables, build_tables
 from pipeline.train_ranker import (
@@ -37,6 +39,9 @@ from services.ranker.domain.features import FEATURE_GROUPS, feature_names
 
 LIBRARIES = ("annoy", "implicit", "lightgbm", "numpy")
 MAX_TESTED_USERS = 10_000
+AS_OF_THE_TEST_CUT = (
+    "asked of tables as of training's test cut; those that were published know the whole log"
+)
 
 Holdout = Literal["none", "last", "week"]
 
@@ -60,9 +65,13 @@ class Report:
     find `trees`; among the candidates that training keeps, so not comparable with `methods`."""
     steps: tuple[MeasuredStep, ...] = field(default=(), compare=False)
     """What training took, up to writing the bundle; no two trainings are alike in it."""
+    evaluation: Evaluation | None = None
+    """What `meshctl evaluate` finds at the test cut, if it was asked for; without a version, which
+    is not known while it is written."""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
+        evaluation = {"evaluation": self.evaluation.to_json()} if self.evaluation else {}
         return {
             "cuts": self.cuts,
             "users": self.users,
@@ -73,6 +82,7 @@ class Report:
             "trees": self.trees,
             "learning_curve": list(self.learning_curve),
             "steps": [step.to_json() for step in self.steps],
+            **evaluation,
         }
 
 
@@ -97,11 +107,13 @@ def train(
     now: datetime,
     progress: Progress,
     recipe: Recipe = DEFAULT,
+    evaluates: bool = False,
 ) -> Trained:
     """Train on a log directory, publish the bundle and promote it if it is fit.
 
     The ranker learns from the training cuts and is evaluated at the test cut. What is published
-    has every table rebuilt on the whole log, or as of the test cut with a holdout. It becomes
+    has every table rebuilt on the whole log, or as of the test cut with a holdout. With
+    `evaluates` its report also holds what `meshctl evaluate` finds at the test cut. It becomes
     current unless it ranks worse than its parent (`pipeline.promotion`). Raises LogError or
     LogDirectoryError for a log that cannot be trained on, and BundleError when it cannot be
     published.
@@ -115,6 +127,8 @@ def train(
     ranker = course.train_ranker()
     tested = course.tables_at(cuts.test, "tables as of the test cut")
     report = course.report_on(tested, ranker)
+    if evaluates:
+        report = course.examine(tested, ranker, report, holdout=holdout)
     tables = tested
     if holdout == "none":
         tables = course.tables_at(cuts.whole, "tables of the whole log")
@@ -157,6 +171,7 @@ class Course:
                 as_of_s=cut.as_of_s,
                 seed=self.seed,
                 sources=self.recipe.sources,
+                regressed=self.recipe.regressed,
             )
 
     def train_ranker(self) -> Ranker:
@@ -189,6 +204,28 @@ class Course:
             )
             methods = evaluate(mesh, model, self.progress.track(users, "evaluating"))
         return Report(self.cuts.description, len(users), methods, tuple(self._notes()), self.recipe)
+
+    def examine(
+        self, tables: Tables, ranker: Ranker, report: Report, *, holdout: Holdout
+    ) -> Report:
+        """Return the report with an evaluation as of the test cut, or a note why there is none."""
+        model = model_of(ranker.model_text, feature_names())
+        try:
+            cases = sample(cases_after(tables, self.log), MAX_TESTED_USERS, seed=self.seed)
+            with TemporaryDirectory(prefix="recmesh-") as scratch:
+                mesh = OfflineMesh.over(tables, Path(scratch))
+                found = evaluate_bundle(
+                    Subject("", mesh, model, ranker.model_text, report.to_json()),
+                    cases,
+                    without=(),
+                    seed=self.seed,
+                    track=lambda asked: self.progress.track(asked, "evaluating every part"),
+                )
+        except EvaluationError as exc:
+            return replace(report, notes=(*report.notes, f"no evaluation of every part: {exc}"))
+        if holdout == "none":
+            found = replace(found, notes=(*found.notes, AS_OF_THE_TEST_CUT))
+        return replace(report, evaluation=found)
 
     def _groups_at(self, cut: Cut, description: str) -> list[Group]:
         tables = self.tables_at(cut, f"{description}: tables")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,90 +182,56 @@ class Embedding(ArrayView):
     """float64 [d, d], the vectors' Y'Y."""
 
 
-class ItemLinks(Protocol):
-    """Lists of the items that a play of an item speaks for, or against, and how much."""
-
-    @property
-    def rows(self) -> NDArray[np.uint32]:
-        """uint32 [lists, k], padded with row 0 where the score is 0."""
-        ...
-
-    @property
-    def scores(self) -> NDArray[np.float32]:
-        """float32 [lists, k], the farthest from 0 first, then zeros."""
-        ...
-
-    @property
-    def n_items(self) -> int:
-        """How many items there are: rows are below."""
-        ...
-
-    def lists_of(self, plays: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """Return the list of each of `plays` (rows), `NO_LIST` for one without.
-
-        Raises IndexError for a row beyond the items.
-        """
-        ...
-
-
-NO_LIST = 0xFFFFFFFF
-
-
 @dataclass(frozen=True, slots=True)
 class Neighbours(ArrayView):
-    """For every item the items that tend to be played near it: `ItemLinks`, scores above 0."""
+    """For every item the items that tend to be played near it."""
 
     rows: NDArray[np.uint32]
     """uint32 [n, k], padded with row 0 where the score is 0."""
     scores: NDArray[np.float32]
     """float32 [n, k], > 0, not increasing, then zeros."""
 
-    @property
-    def n_items(self) -> int:
-        """How many items there are."""
-        return len(self.rows)
-
-    def lists_of(self, plays: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """Return `plays`: every item has a list, at its row."""
-        _require_rows(plays, len(self.rows))
-        return plays
-
 
 @dataclass(frozen=True, slots=True)
-class PartialLinks(ArrayView):
-    """`ItemLinks` of some items."""
+class Regression(ArrayView):
+    """What a play of one item says for or against another, of the items that take part.
 
-    lists: NDArray[np.uint32]
-    """uint32 [n], the list of each item, `NO_LIST` where it has none."""
+    weights[s, i, j] * units[s, i] is what a play of item i says of item j, as it counts for scale
+    s; i and j are places among those that take part.
+    """
+
+    places: NDArray[np.int32]
+    """int32 [n], the place of each item among those that take part, -1 where it does not."""
+    scales: NDArray[np.float32]
+    """float32 [s], rising: the plays after which a play counts 1/e, infinite where it never
+    fades."""
     rows: NDArray[np.uint32]
-    """uint32 [m, k], padded with row 0 where the score is 0."""
-    scores: NDArray[np.float32]
-    """float32 [m, k], of either sign, the farthest from 0 first, then zeros."""
+    """uint32 [m], the items that take part, rising."""
+    weights: NDArray[np.int16]
+    """int16 [s, m, m], 0 of an item for itself."""
+    units: NDArray[np.float32]
+    """float32 [s, m], not below 0: the step that weights are rounded to."""
 
-    @property
-    def n_items(self) -> int:
-        """How many items there are."""
-        return len(self.lists)
+    def places_of(self, rows: NDArray[np.uint32]) -> NDArray[np.int32]:
+        """Return the place of each of `rows`, -1 for what takes no part.
 
-    def lists_of(self, plays: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """Return the list of each of `plays`, `NO_LIST` for one without."""
-        _require_rows(plays, len(self.lists))
-        return np.asarray(self.lists[plays])
+        Raises IndexError for a row beyond the items.
+        """
+        return np.asarray(self.places[rows])
 
-
-@dataclass(frozen=True, slots=True)
-class Successors(PartialLinks):
-    """Weights of a regression of the next play on the plays before it."""
+    def fades(self, plays: int) -> NDArray[np.float32]:
+        """Return what each of `plays` counts at each scale, newest first, float32 [s, plays]."""
+        return np.asarray(np.exp(-np.arange(plays, dtype=np.float32) / self.scales[:, None]))
 
 
 @dataclass(frozen=True, slots=True)
-class Companions(PartialLinks):
-    """Weights of a regression of what a user has on what else the user has."""
+class Successors(Regression):
+    """Of the next play on the plays before it."""
 
 
-def _require_rows(plays: NDArray[np.uint32], n_items: int) -> None:
-    if plays.max(initial=0) >= n_items and len(plays):
-        raise IndexError(f"a play of row {plays.max()} has no neighbour list: {n_items} items")
+@dataclass(frozen=True, slots=True)
+class Companions(Regression):
+    """Of what a user has on what else the user has: one scale, that never fades."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,28 +14,23 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from signals import bundle
-
 SPREAD = 16
 """Slots a code at least, so that most codes which are not there meet an empty slot at once. For 50
 lists of 200 and 500 candidates, 2 slots a code took five times as long, 8 a third longer."""
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 HALF = np.uint64(32)
 EMPTY = -1
-NO_LIST = np.uint32(bundle.NO_LIST)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def fill_strengths(rows: Any, scores: Any, lists: Any, candidates: Any, strengths: Any) -> None:
-    """Write to `strengths` (float32 [lists, candidates], zeros) what `lists` say of the candidates.
+def fill_strengths(rows: Any, scores: Any, played: Any, candidates: Any, strengths: Any) -> None:
+    """Write to `strengths` (float32 [plays, candidates], zeros) what lists say of candidates.
 
-    `rows` and `scores` are those of `ItemLinks`; `candidates` holds each row once.
+    `rows` and `scores` are those of `Neighbours`; `candidates` holds each row once.
     """
     slots = _table_of(candidates)
-    for play in range(len(lists)):
-        if lists[play] == NO_LIST:
-            continue
-        listed, scored, found = rows[lists[play]], scores[lists[play]], strengths[play]
+    for play in range(len(played)):
+        listed, scored, found = rows[played[play]], scores[played[play]], strengths[play]
         for entry in range(len(listed)):
             place = slots[_slot_of(slots, candidates, listed[entry])]
             if place != EMPTY and scored[entry] != 0:

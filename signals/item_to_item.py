@@ -1,16 +1,17 @@
-"""Item-to-item scores: what the neighbour lists of recent plays say of other items."""
+"""Item-to-item scores: what neighbour lists and regressions say of items after some plays."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from signals.bundle import ItemLinks
+from signals.bundle import Neighbours, Regression
 from signals.code_tables import fill_strengths
 from signals.kernel_arrays import for_kernel
-from signals.row_sums import neighbour_sums
+from signals.regression_kernels import fill_weights, sum_weights
+from signals.row_sums import best_first, neighbour_sums
 
 
 def neighbour_scores(
-    neighbours: ItemLinks,
+    neighbours: Neighbours,
     recent_rows: NDArray[np.uint32],
     weights: NDArray[np.float32],
     most: int | None = None,
@@ -25,21 +26,66 @@ def neighbour_scores(
     return neighbour_sums(neighbours, recent_rows, weights, most)
 
 
-def link_strengths(
-    neighbours: ItemLinks, recent_rows: NDArray[np.uint32], candidates: NDArray[np.uint32]
+def regression_scores(
+    regression: Regression,
+    recent_rows: NDArray[np.uint32],
+    fades: NDArray[np.float32],
+    most: int | None = None,
+) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+    """Return the best `most` items by what the recent plays say of them, best first.
+
+    score(j) = sum over scales s and recent plays i of fades[s, i] * weight(s, i, j); `fades` is
+    float32 [scales, recent], newest first. Returns as `neighbour_scores`; an item that takes no
+    part in the regression is not among them. Raises IndexError for a play that is no row.
+    """
+    played = regression.places_of(recent_rows)
+    sums = sum_weights(
+        for_kernel(regression.weights),
+        for_kernel(regression.units),
+        for_kernel(played),
+        for_kernel(fades),
+    )
+    return best_first(regression.rows, sums, most)
+
+
+def neighbour_strengths(
+    neighbours: Neighbours, recent_rows: NDArray[np.uint32], candidates: NDArray[np.uint32]
 ) -> NDArray[np.float32]:
     """Return neighbours(i, j) for recent plays i and candidates j, float32 [recent, candidates].
 
     Zero where j is not in i's list. `candidates` holds each row once, in any order. Raises
     IndexError for a play that is no row of `neighbours`.
     """
-    lists = neighbours.lists_of(recent_rows)
+    if len(recent_rows) and recent_rows.max() >= len(neighbours.rows):
+        raise IndexError(
+            f"a play of row {recent_rows.max()} has no neighbour list: {len(neighbours.rows)} items"
+        )
     strengths = np.zeros((len(recent_rows), len(candidates)), dtype=np.float32)
     fill_strengths(
         for_kernel(neighbours.rows),
         for_kernel(neighbours.scores),
-        for_kernel(lists),
+        for_kernel(recent_rows),
         for_kernel(candidates),
+        strengths,
+    )
+    return strengths
+
+
+def regression_strengths(
+    regression: Regression, recent_rows: NDArray[np.uint32], candidates: NDArray[np.uint32]
+) -> NDArray[np.float32]:
+    """Return what each recent play says of each candidate, float32 [recent, candidates].
+
+    A play counts by its own age at every scale, newest first: the sum of a candidate's column is
+    the regression's prediction. Raises IndexError for a row beyond the items.
+    """
+    strengths = np.zeros((len(recent_rows), len(candidates)), dtype=np.float32)
+    fill_weights(
+        for_kernel(regression.weights),
+        for_kernel(regression.units),
+        for_kernel(regression.places_of(recent_rows)),
+        for_kernel(regression.places_of(candidates)),
+        for_kernel(regression.fades(len(recent_rows))),
         strengths,
     )
     return strengths

@@ -17,16 +17,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from signals.bundle import NO_LIST, ItemLinks
+from signals.bundle import Neighbours
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing
 _ALL = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
-_NO_LIST = np.uint32(NO_LIST)
 
 
 def neighbour_sums(
-    neighbours: ItemLinks,
+    neighbours: Neighbours,
     recent_rows: NDArray[np.uint32],
     weights: NDArray[np.float32],
     most: int | None = None,
@@ -38,9 +37,16 @@ def neighbour_sums(
     unchecked, either would touch foreign memory.
     """
     # A copy of a few bytes, so that the loop is compiled for one type: callers' may be read-only.
-    lists = np.array(neighbours.lists_of(recent_rows), dtype=np.uint32)
-    packed = _sum_lists(neighbours.rows, neighbours.scores, neighbours.n_items, lists, weights)
+    recent = np.array(recent_rows, dtype=np.uint32)
+    packed = _sum_lists(neighbours.rows, neighbours.scores, recent, weights)
     return _unpacked(packed, most)
+
+
+def best_first(
+    rows: NDArray[np.uint32], sums: NDArray[np.float64], most: int | None = None
+) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+    """Return `rows` whose `sums` are above 0 and these as float32: the best `most`, or all."""
+    return _unpacked(_packed(rows, sums, len(rows)), most)
 
 
 def sums_by_row(
@@ -63,18 +69,17 @@ def _unpacked(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _sum_lists(rows: Any, scores: Any, n_items: int, lists: Any, weights: Any) -> Any:
-    """Return a packed sum for every item of `lists`; `rows` and `scores` are [all lists, k]."""
-    for one in lists:
-        if one != _NO_LIST and one >= len(rows):
-            raise IndexError("there is no such neighbour list")
-    most = min(len(lists) * rows.shape[1], n_items)
+def _sum_lists(rows: Any, scores: Any, recent_rows: Any, weights: Any) -> Any:
+    """Return a packed sum for every neighbour; `rows` and `scores` are the lists of all items."""
+    n_items = len(rows)
+    for row in recent_rows:
+        if row >= n_items:
+            raise IndexError("a play has no neighbour list")
+    most = min(len(recent_rows) * rows.shape[1], n_items)
     slots, shift = _table(most)
     found, sums, size = np.empty(most, np.uint32), np.empty(most), 0
-    for at in range(len(lists)):
-        if lists[at] == _NO_LIST:
-            continue
-        one, weight = lists[at], weights[at]
+    for at in range(len(recent_rows)):
+        one, weight = recent_rows[at], weights[at]
         for place in range(rows.shape[1]):
             score = scores[one, place] * weight
             if score == 0.0:

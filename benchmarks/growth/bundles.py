@@ -98,8 +98,8 @@ def synthetic_tables(
     with step("neighbours"):
         neighbours = _neighbours(world)
     with step("regressions"):
-        followers = successors(events, n_items, order=log.order)
-        together = companions(events, n_items)
+        followers = successors(events, n_items, order=log.order, most=DEFAULT.regressed)
+        together = companions(events, n_items, most=DEFAULT.regressed)
     with step("other tables"):
         return Tables(
             facts=_facts(events, log, as_of_s, DEFAULT.sources),

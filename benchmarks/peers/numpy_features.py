@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from services.ranker.domain.feature_kernels import DAY_S
 from services.ranker.domain.features import (
-    AFFINITY_PLAYS,
     AFFINITY_SCALE,
+    ALL_PLAYS,
     COSINE_PLAYS,
     NEEDS_ORDER,
     NEWEST,
@@ -25,7 +25,7 @@ from services.ranker.domain.features import (
     Relation,
 )
 from services.ranker.domain.values import ItemTables, RankingQuery
-from signals.bundle import NO_CODE, NO_LIST, ItemLinks
+from signals.bundle import NO_CODE, Neighbours, Regression
 from signals.decay import recency_weights
 
 
@@ -49,7 +49,7 @@ def _source_columns(query: RankingQuery, _tables: ItemTables) -> Columns:
 
 
 def _relation_columns(relation: Relation, query: RankingQuery, tables: ItemTables) -> Columns:
-    links = _link_strengths(relation.links(tables), query.history_rows[:RECENT_PLAYS], query.rows)
+    links = _strengths(relation, query.history_rows[: relation.plays], query.rows, tables)
     if not len(links):
         return np.full((len(relation.features()), len(query.rows)), np.nan, dtype=np.float32)
     decayed = {scale: _weights(len(links), scale, tables) @ links for scale in relation.scales}
@@ -117,7 +117,7 @@ def _release_columns(query: RankingQuery, tables: ItemTables) -> Columns:
 
 
 def _affinity_columns(query: RankingQuery, tables: ItemTables) -> Columns:
-    played = query.history_rows[:AFFINITY_PLAYS]
+    played = query.history_rows[:ALL_PLAYS]
     weights = _weights(len(played), AFFINITY_SCALE, tables)
     artists = tables.traits.artists
     decayed = _weight_by_code(artists[played], weights, artists[query.rows])
@@ -206,24 +206,45 @@ def _fold_in(
     return np.linalg.solve(left, right).astype(np.float32)
 
 
-def _link_strengths(
-    neighbours: ItemLinks, recent_rows: NDArray[np.uint32], candidates: NDArray[np.uint32]
+def _strengths(
+    relation: Relation,
+    recent_rows: NDArray[np.uint32],
+    candidates: NDArray[np.uint32],
+    tables: ItemTables,
 ) -> NDArray[np.float32]:
-    """Return neighbours(i, j) for recent plays i and candidates j, float32 [recent, candidates]."""
+    """Return what recent plays say of candidates, float32 [recent, candidates]."""
+    if relation.prefix == "link":
+        return _neighbour_strengths(tables.neighbours, recent_rows, candidates)
+    regression = tables.successors if relation.prefix == "next" else tables.companions
+    return _regression_strengths(regression, recent_rows, candidates)
+
+
+def _neighbour_strengths(
+    neighbours: Neighbours, recent_rows: NDArray[np.uint32], candidates: NDArray[np.uint32]
+) -> NDArray[np.float32]:
     strengths = np.zeros((len(recent_rows), len(candidates)), dtype=np.float32)
     if not len(recent_rows) or not len(candidates):
         return strengths
     order = np.argsort(candidates, kind="stable")
     ordered = candidates[order]
-    lists = neighbours.lists_of(recent_rows)
-    has_list = lists != NO_LIST
-    listed = np.asarray(neighbours.rows[lists[has_list]])
-    scored = np.asarray(neighbours.scores[lists[has_list]])
+    listed = np.asarray(neighbours.rows[recent_rows])
+    scored = np.asarray(neighbours.scores[recent_rows])
     place = np.minimum(np.searchsorted(ordered, listed), len(candidates) - 1)
-    found = (ordered[place] == listed) & (scored != 0)
-    recent_index, list_index = np.nonzero(found)
-    plays = np.flatnonzero(has_list)[recent_index]
-    strengths[plays, order[place[found]]] = scored[recent_index, list_index]
+    plays, entries = np.nonzero((ordered[place] == listed) & (scored != 0))
+    strengths[plays, order[place[plays, entries]]] = scored[plays, entries]
+    return strengths
+
+
+def _regression_strengths(
+    regression: Regression, recent_rows: NDArray[np.uint32], candidates: NDArray[np.uint32]
+) -> NDArray[np.float32]:
+    strengths = np.zeros((len(recent_rows), len(candidates)), dtype=np.float32)
+    played, wanted = regression.places[recent_rows], regression.places[candidates]
+    of, to = np.flatnonzero(played >= 0), np.flatnonzero(wanted >= 0)
+    for scale, fades in enumerate(regression.fades(len(recent_rows))):
+        factors = regression.units[scale, played[of]] * fades[of]
+        said = regression.weights[scale][played[of][:, None], wanted[to]]
+        strengths[of[:, None], to] += factors[:, None] * said.astype(np.float32)
     return strengths
 
 

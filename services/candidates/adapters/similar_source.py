@@ -4,10 +4,18 @@ import math
 from pathlib import Path
 from typing import Self
 
-from services.candidates.domain.similar import RECENCY_SCALE, similar_candidates
+import numpy as np
+from numpy.typing import NDArray
+
+from services.candidates.domain.similar import similar_candidates
 from services.candidates.domain.values import Candidates, Query
 from signals.bundle import ItemKeys, Neighbours
 from signals.bundle_facts import BundleFacts
+from signals.decay import recency_weights
+from signals.item_to_item import neighbour_scores
+
+RECENCY_SCALE = 10.0
+"""Plays after which a play counts 1/e: the 50th weighs 7e-3 of the newest."""
 
 
 class SimilarSource:
@@ -25,4 +33,10 @@ class SimilarSource:
 
     def generate(self, query: Query) -> Candidates:
         """Return the unseen items that tend to follow the user's recent ones."""
-        return similar_candidates(query, self._neighbours, self._items, self._recency_scale)
+        return similar_candidates(query, self._scored, self._items)
+
+    def _scored(
+        self, plays: NDArray[np.uint32], most: int | None
+    ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+        weights = recency_weights(len(plays), self._recency_scale)
+        return neighbour_scores(self._neighbours, plays, weights, most)

@@ -4,10 +4,15 @@ import math
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from services.candidates.domain.similar import similar_candidates
 from services.candidates.domain.values import Candidates, Query
 from signals.bundle import Companions, ItemKeys
 from signals.bundle_facts import BundleFacts
+from signals.decay import recency_weights
+from signals.item_to_item import regression_scores
 
 RECENCY_SCALE = 20.0
 """Plays after which a play counts 1/e: the best alone on MovieLens-1M's validation plays."""
@@ -28,4 +33,10 @@ class TogetherSource:
 
     def generate(self, query: Query) -> Candidates:
         """Return the unseen items that those who played the same have."""
-        return similar_candidates(query, self._companions, self._items, self._recency_scale)
+        return similar_candidates(query, self._scored, self._items)
+
+    def _scored(
+        self, plays: NDArray[np.uint32], most: int | None
+    ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+        fades = recency_weights(len(plays), self._recency_scale)[None]
+        return regression_scores(self._companions, plays, fades, most)

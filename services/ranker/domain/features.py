@@ -24,11 +24,11 @@ from services.ranker.domain.feature_kernels import (
     write_ranks,
 )
 from services.ranker.domain.values import ItemTables, RankingQuery
-from signals.bundle import NO_CODE, ItemLinks
+from signals.bundle import NO_CODE
 from signals.code_tables import sum_by_code
 from signals.decay import recency_weights
 from signals.fold_in import fold_in_each
-from signals.item_to_item import link_strengths
+from signals.item_to_item import neighbour_strengths, regression_strengths
 from signals.kernel_arrays import for_kernel
 
 Columns = NDArray[np.float32]
@@ -38,9 +38,9 @@ SOURCES = ("ann", "similar", "next", "together", "trending")
 """Sources that have features; another one's word reaches the slate, not the model."""
 
 RECENT_PLAYS = 50
-"""Plays that links and vectors look back on."""
-AFFINITY_PLAYS = 200
-"""Plays that artist and genre affinity look back on: the most a request carries."""
+"""Plays that links, the regression of the next play and vectors look back on."""
+ALL_PLAYS = 200
+"""Plays that affinity and companions look back on: the most a request carries."""
 NEWEST = 3
 """Plays whose own link to a candidate is a column."""
 VECTOR_SCALES = (3.0, 10.0, np.inf)
@@ -112,7 +112,10 @@ class Relation:
     """What one kind of link between items says of candidates: columns of one group."""
 
     prefix: str
-    links: Callable[[ItemTables], ItemLinks]
+    strengths: Callable[[ItemTables, NDArray[np.uint32], NDArray[np.uint32]], NDArray[np.float32]]
+    """What each play (rows, newest first) says of each candidate, float32 [plays, candidates]."""
+    plays: int
+    """Newest plays that are asked."""
     unit: str
     scales: tuple[float, ...]
     """Plays after which a link counts 1/e, a column each."""
@@ -123,7 +126,7 @@ class Relation:
         """Return the columns that `features` names, all NaN without history."""
         scales, ranks = len(self.scales), len(self.ranked)
         columns = np.full((len(self.features()), len(query.rows)), np.nan, dtype=np.float32)
-        links = link_strengths(self.links(tables), query.history_rows[:RECENT_PLAYS], query.rows)
+        links = self.strengths(tables, query.history_rows[: self.plays], query.rows)
         if len(links):
             np.matmul(_weights(len(links), self.scales, tables), links, out=columns[:scales])
             for place, scale in enumerate(self.ranked, start=scales):
@@ -201,7 +204,7 @@ def _release_columns(query: RankingQuery, tables: ItemTables) -> Columns:
 
 def _affinity_columns(query: RankingQuery, tables: ItemTables) -> Columns:
     columns = np.empty((3, len(query.rows)), dtype=np.float32)
-    rows, played = for_kernel(query.rows), for_kernel(query.history_rows[:AFFINITY_PLAYS])
+    rows, played = for_kernel(query.rows), for_kernel(query.history_rows[:ALL_PLAYS])
     weights = _weights(len(played), (AFFINITY_SCALE, np.inf), tables)
     artists, genres = for_kernel(tables.traits.artists), for_kernel(tables.traits.genres)
     sum_by_code(artists[:, None], NONE, played, for_kernel(weights), rows, columns[:2])
@@ -244,7 +247,7 @@ def _weights(length: int, scales: tuple[float, ...], tables: ItemTables) -> NDAr
 @cache
 def _most_weights(scales: tuple[float, ...]) -> NDArray[np.float32]:
     """Return the weights of as many plays as are looked back on; shorter histories have a part."""
-    return np.stack([recency_weights(AFFINITY_PLAYS, scale) for scale in scales])
+    return np.stack([recency_weights(ALL_PLAYS, scale) for scale in scales])
 
 
 def _write_ranks(scores: NDArray[np.float32], column: NDArray[np.float32]) -> None:
@@ -261,27 +264,31 @@ def _squared_lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 RELATIONS = (
     Relation(
         "link",
-        lambda tables: tables.neighbours,
-        "list share",
+        lambda tables, plays, rows: neighbour_strengths(tables.neighbours, plays, rows),
+        plays=RECENT_PLAYS,
+        unit="list share",
         scales=(1.0, 3.0, 10.0, 30.0),
         ranked=(3.0, 10.0),
     ),
     Relation(
         "next",
-        lambda tables: tables.successors,
-        "weight as the next play",
-        scales=(1.5, 4.0, 10.0, 30.0),
-        ranked=(4.0, 10.0),
+        lambda tables, plays, rows: regression_strengths(tables.successors, plays, rows),
+        plays=RECENT_PLAYS,
+        unit="weight as the next play",
+        scales=(3.0, 10.0, np.inf),
+        ranked=(np.inf,),
     ),
     Relation(
         "together",
-        lambda tables: tables.companions,
-        "weight as one that the user has too",
+        lambda tables, plays, rows: regression_strengths(tables.companions, plays, rows),
+        plays=ALL_PLAYS,
+        unit="weight as one that the user has too",
         scales=(5.0, 20.0, np.inf),
         ranked=(20.0,),
     ),
 )
-"""Each with the scales that it alone ranked best at on the validation windows, and some beside."""
+"""Each with the scales that it alone ranked best at on the validation windows, and some beside.
+What successors say of a play fades by itself: their prediction is the sum."""
 
 FEATURE_GROUPS = (
     FeatureGroup(
