@@ -9,19 +9,25 @@ from numpy.typing import NDArray
 from pipeline.event_log import Events
 from pipeline.item_regressions import (
     COMPANION_RIDGE,
-    SUCCESSOR_RIDGE,
-    SUCCESSOR_SCALE,
+    GREATEST_STEP,
+    SUCCESSOR_RIDGES,
+    SUCCESSOR_SCALES,
     SUCCESSOR_WINDOW,
     Participants,
     companions,
     successors,
 )
-from signals.bundle import NO_LIST, PartialLinks
+from signals.bundle import Regression
 from tests.unit.event_logs import events
 
 Weights = NDArray[np.float64]
 N_ITEMS = 9
 UNPLAYED = 8
+ALL = 100
+"""More than there are items: all that were played take part."""
+SOLVER_ERRORS = {"Successors": 5e-5, "Companions": 1e-6}
+"""Of sums and solutions in float32, relative to the farthest weight from 0; successors leave fades
+below 1e-5 out. A unit is 3e-5 of an item's farthest weight."""
 
 
 def random_log(seed: int, *, plays_each: int, users: int = 40) -> Events:
@@ -52,73 +58,72 @@ def sequences(log: Events) -> list[list[int]]:
 
 
 def successor_weights(log: Events, taking_part: Sequence[int]) -> Weights:
-    """Return the regression's weights between the items of `taking_part`, by its definition."""
-    size = len(taking_part)
-    before, after = np.zeros((size, size)), np.zeros((size, size))
+    """Return the regression's weights [s, m, m] between `taking_part`, by its definition."""
+    size, scales = len(taking_part), len(SUCCESSOR_SCALES)
+    before = np.diag(np.repeat(SUCCESSOR_RIDGES, size))
+    after = np.zeros((scales * size, size))
     for plays in sequences(log):
-        place = np.arange(len(plays))
         is_of = (np.array(plays)[:, None] == np.array(taking_part)).astype(np.float64)
-        ago = place[:, None] - place
-        fades = np.where(ago > 0, np.exp(-(ago - 1) / SUCCESSOR_SCALE), 0)  # [t, a]
-        pairs = np.where(np.abs(ago) <= SUCCESSOR_WINDOW, fades.T @ fades, 0)
-        before += is_of.T @ pairs @ is_of
-        after += is_of.T @ np.where(ago <= SUCCESSOR_WINDOW, fades, 0).T @ is_of
-    return np.asarray(np.linalg.solve(before + SUCCESSOR_RIDGE * np.eye(size), after), np.float64)
+        ago = np.arange(len(plays))[:, None] - np.arange(len(plays))
+        fades = [
+            np.exp(-(ago - 1.0) / s, where=ago > 0, out=np.zeros(ago.shape))
+            for s in SUCCESSOR_SCALES
+        ]
+        is_near = np.abs(ago) <= SUCCESSOR_WINDOW
+        before += np.block(
+            [[is_of.T @ (is_near * (p.T @ q)) @ is_of for q in fades] for p in fades]
+        )
+        after += np.vstack([is_of.T @ (is_near * fade).T @ is_of for fade in fades])
+    return without_own(np.linalg.solve(before, after).reshape(scales, size, size))
 
 
 def companion_weights(log: Events, taking_part: Sequence[int]) -> Weights:
-    """Return EASE's weights between the items of `taking_part`, by its definition."""
+    """Return EASE's weights [1, m, m] between `taking_part`, by its definition."""
     has = np.array([[row in plays for row in taking_part] for plays in sequences(log)])
     gram = has.T.astype(np.float64) @ has + COMPANION_RIDGE * np.eye(len(taking_part))
     inverse = np.linalg.inv(gram)
-    weights = np.array(
-        [[-inverse[i, j] / inverse[j, j] for j in range(len(gram))] for i in range(len(gram))]
-    )
-    np.fill_diagonal(weights, 0)
-    return weights
-
-
-def dense(links: PartialLinks, taking_part: Sequence[int]) -> Weights:
-    """Return the weights that `links` lists, 0 where it lists none."""
-    weights = np.zeros((len(taking_part), len(taking_part)))
-    for place, row in enumerate(taking_part):
-        number = int(links.lists[row])
-        for other, score in zip(
-            links.rows[number].tolist(), links.scores[number].tolist(), strict=True
-        ):
-            if score:
-                weights[place, taking_part.index(other)] = score
-    return weights
+    weights = [[-inverse[i, j] / inverse[j, j] for j in range(len(gram))] for i in range(len(gram))]
+    return without_own(np.array([weights]))
 
 
 def without_own(weights: Weights) -> Weights:
-    return weights * (1 - np.eye(len(weights)))
+    return weights * (1 - np.eye(weights.shape[1]))
 
 
-def assert_near(found: Weights, expected: Weights) -> None:
-    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-4 * np.abs(expected).max())
+def dense(regression: Regression) -> Weights:
+    """Return the weights that steps and units stand for, [s, m, m]."""
+    return regression.weights * regression.units[:, :, None].astype(np.float64)
+
+
+def assert_rounded(found: Regression, expected: Weights) -> None:
+    """Check that steps stand for the expected weights, within half a unit."""
+    assert found.weights.shape == expected.shape
+    error = np.abs(dense(found) - expected)
+    solver_error = SOLVER_ERRORS[type(found).__name__] * np.abs(expected).max()
+    allowed = 0.5 * found.units[:, :, None] + solver_error
+    assert (error <= allowed).all(), (error / allowed).max()
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("plays_each", [2, 40, 150], ids=["short", "long", "beyond the window"])
 def test_successors_solve_the_regression_of_the_next_play(seed: int, plays_each: int) -> None:
     log = random_log(seed, plays_each=plays_each)
-    everything = list(range(UNPLAYED))
 
-    found = successors(log, N_ITEMS, order="time")
+    found = successors(log, N_ITEMS, order="time", most=ALL)
 
-    assert_near(dense(found, everything), without_own(successor_weights(log, everything)))
+    assert found.scales.tolist() == [np.float32(scale) for scale in SUCCESSOR_SCALES]
+    assert_rounded(found, successor_weights(log, range(UNPLAYED)))
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("users", [40, 4_000])
 def test_companions_are_those_of_the_closed_form(seed: int, users: int) -> None:
     log = random_log(seed, plays_each=6, users=users)
-    everything = list(range(UNPLAYED))
 
-    found = companions(log, N_ITEMS)
+    found = companions(log, N_ITEMS, most=ALL)
 
-    assert_near(dense(found, everything), companion_weights(log, everything))
+    assert found.scales.tolist() == [np.inf]
+    assert_rounded(found, companion_weights(log, range(UNPLAYED)))
 
 
 def test_what_is_left_out_still_counts_as_time() -> None:
@@ -129,11 +134,11 @@ def test_what_is_left_out_still_counts_as_time() -> None:
     followers = successors(log, N_ITEMS, order="position", most=4)
     together = companions(log, N_ITEMS, most=4)
 
-    expected = without_own(successor_weights(log, most_played))
-    assert_near(dense(followers, most_played), expected)
-    assert_near(dense(together, most_played), companion_weights(log, most_played))
+    expected = successor_weights(log, most_played)
+    assert_rounded(followers, expected)
+    assert_rounded(together, companion_weights(log, most_played))
     left_in = log.where(np.isin(log.rows, most_played))
-    closer = without_own(successor_weights(left_in, most_played))
+    closer = successor_weights(left_in, most_played)
     assert np.abs(closer - expected).max() > 0.01 * np.abs(expected).max()
 
 
@@ -146,103 +151,121 @@ def test_the_most_played_take_part_and_of_equals_those_of_lower_rows() -> None:
     assert part.places.tolist() == [0, 1, -1, 2, -1, 3, -1, -1, -1]
 
 
-@pytest.mark.parametrize("most", [1, 3, 8, 100])
-def test_only_what_takes_part_has_a_list_and_is_listed(most: int) -> None:
+@pytest.mark.parametrize("most", [1, 3, 8, ALL])
+def test_who_takes_part_has_a_place_in_row_order_and_weights_at_every_scale(most: int) -> None:
     log = random_log(1, plays_each=20)
-    taking_part = Participants.most_played(log, N_ITEMS, most).rows.tolist()
-    assert len(taking_part) == min(most, UNPLAYED)
+    part = Participants.most_played(log, N_ITEMS, most)
+    size = len(part.rows)
+    assert size == min(most, UNPLAYED)
 
-    for links in (
-        successors(log, N_ITEMS, order="time", most=most),
-        companions(log, N_ITEMS, most=most),
+    for scales, found in (
+        (len(SUCCESSOR_SCALES), successors(log, N_ITEMS, order="time", most=most)),
+        (1, companions(log, N_ITEMS, most=most)),
     ):
-        assert links.n_items == N_ITEMS
-        assert np.flatnonzero(links.lists != NO_LIST).tolist() == taking_part
-        assert links.lists[taking_part].tolist() == list(range(len(taking_part)))
-        assert set(links.rows[links.scores != 0].tolist()) <= set(taking_part)
+        assert found.rows.tolist() == part.rows.tolist()
+        assert found.places.tolist() == part.places.tolist()
+        assert found.weights.shape == (scales, size, size)
+        assert found.units.shape == (scales, size)
 
 
-@pytest.mark.parametrize("length", [1, 3, 7, 50])
-def test_a_list_keeps_the_weights_farthest_from_0_of_either_sign(length: int) -> None:
-    listened = random_log(2, plays_each=40)
-    had = two_tastes(users=3_000)
+def test_the_farthest_weight_of_each_item_takes_every_step_of_either_sign() -> None:
+    listened, had = random_log(2, plays_each=40), two_tastes(users=3_000)
 
-    for whole, cut in (
-        (
-            successors(listened, N_ITEMS, order="time"),
-            successors(listened, N_ITEMS, order="time", length=length),
-        ),
-        (companions(had, N_ITEMS), companions(had, N_ITEMS, length=length)),
+    for found in (
+        successors(listened, N_ITEMS, order="time", most=ALL),
+        companions(had, N_ITEMS, most=ALL),
     ):
-        n_lists = len(whole.rows)
-        kept = min(length, n_lists - 1)
-        assert (whole.scores < 0).any()
-        assert cut.rows.shape == cut.scores.shape == (n_lists, length)
-        assert (np.diff(np.abs(cut.scores), axis=1) <= 0).all()
-        assert cut.scores[:, :kept].tobytes() == whole.scores[:, :kept].tobytes()
-        assert cut.rows[:, :kept].tolist() == whole.rows[:, :kept].tolist()
-        assert not cut.scores[:, kept:].any()
-        assert not cut.rows[:, kept:].any()
+        assert (found.units > 0).all()
+        farthest = np.abs(found.weights.astype(np.int32)).max(axis=2)
+        assert (farthest == GREATEST_STEP).all()
+        assert (found.weights < 0).any()
+        assert (found.weights > 0).any()
 
 
-def test_no_item_lists_itself_however_often_it_is_repeated() -> None:
+def test_no_item_weighs_for_itself_however_often_it_is_repeated() -> None:
     log = events([0] * 40 + [1] * 40, [0, 0, 0, 1] * 20)
 
-    for links in (successors(log, 2, order="time"), companions(log, 2)):
-        assert links.rows[:, 0].tolist() == [1, 0]
-        assert (links.scores[:, 0] != 0).all()
-        assert not links.scores[:, 1:].any()
+    for found in (successors(log, 2, order="time", most=ALL), companions(log, 2, most=ALL)):
+        for weights in found.weights.tolist():
+            assert (weights[0][0], weights[1][1]) == (0, 0)
+            assert abs(weights[0][1]) == abs(weights[1][0]) == GREATEST_STEP
 
 
 def test_each_repeat_is_a_play_to_successors_and_none_to_companions() -> None:
     once = events([0, 0, 1, 1], [0, 1, 0, 2])
     again = events([0, 0, 0, 0, 1, 1], [0, 1, 0, 1, 0, 2])
 
-    assert (
-        dense(companions(again, 3), [0, 1, 2]).tolist()
-        == dense(companions(once, 3), [0, 1, 2]).tolist()
-    )
-    more = dense(successors(again, 3, order="time"), [0, 1, 2])
-    assert more[0, 1] > 1.9 * dense(successors(once, 3, order="time"), [0, 1, 2])[0, 1] > 0
-    assert_near(more, without_own(successor_weights(again, [0, 1, 2])))
+    had_once, had_again = (companions(log, 3, most=ALL) for log in (once, again))
+    assert had_once.weights.tobytes() == had_again.weights.tobytes()
+    assert had_once.units.tobytes() == had_again.units.tobytes()
+    found = successors(again, 3, order="time", most=ALL)
+    only_once = dense(successors(once, 3, order="time", most=ALL))
+    assert (dense(found)[:, 0, 1] > 1.9 * only_once[:, 0, 1]).all()
+    assert (only_once[:, 0, 1] > 0).all()
+    assert_rounded(found, successor_weights(again, [0, 1, 2]))
+
+
+def test_two_plays_of_one_item_are_each_the_others() -> None:
+    log = events([0] * 30, [0, 0, 1] * 10)
+
+    found = successors(log, 2, order="time", most=ALL)
+
+    assert_rounded(found, successor_weights(log, [0, 1]))
 
 
 def test_one_users_last_play_says_nothing_of_the_next_users_first() -> None:
     log = events([0, 0, 1, 1], [0, 1, 2, 3])
 
-    followers = dense(successors(log, 4, order="time"), [0, 1, 2, 3])
-    together = dense(companions(log, 4), [0, 1, 2, 3])
+    followers = successors(log, 4, order="time", most=ALL)
+    together = companions(log, 4, most=ALL)
 
-    assert np.argwhere(followers).tolist() == [[0, 1], [2, 3]]
-    assert np.argwhere(together).tolist() == [[0, 1], [1, 0], [2, 3], [3, 2]]
+    for weights in followers.weights:
+        assert np.argwhere(weights).tolist() == [[0, 1], [2, 3]]
+    assert np.argwhere(together.weights[0]).tolist() == [[0, 1], [1, 0], [2, 3], [3, 2]]
+
+
+def test_who_has_nothing_to_say_has_a_unit_of_0() -> None:
+    found = successors(events([0, 0], [0, 1]), 2, order="time", most=ALL)
+
+    assert (found.units[:, 0] > 0).all()
+    assert found.units[:, 1].tolist() == [0] * len(SUCCESSOR_SCALES)
+    assert not found.weights[:, 1].any()
 
 
 def test_a_log_without_order_has_companions_and_no_successors() -> None:
     log = random_log(3, plays_each=10)
 
-    followers = successors(log, N_ITEMS, order="none")
+    followers = successors(log, N_ITEMS, order="none", most=ALL)
 
-    assert followers.lists.tolist() == [NO_LIST] * N_ITEMS
-    assert followers.rows.shape[0] == followers.scores.shape[0] == 0
-    assert (companions(log, N_ITEMS).lists != NO_LIST).sum() == UNPLAYED
+    assert followers.places.tolist() == [-1] * N_ITEMS
+    assert followers.rows.size == followers.weights.size == 0
+    assert len(companions(log, N_ITEMS, most=ALL).rows) == UNPLAYED
 
 
-def test_a_log_without_plays_has_no_lists() -> None:
+def test_without_plays_nothing_takes_part() -> None:
     nothing = events([], [])
 
-    for links in (successors(nothing, 3, order="time"), companions(nothing, 3)):
-        assert links.lists.tolist() == [NO_LIST] * 3
-        assert links.rows.size == links.scores.size == 0
-        held = (links.lists, links.rows, links.scores)
-        assert [one.dtype.name for one in held] == ["uint32", "uint32", "float32"]
+    for scales, found in (
+        (len(SUCCESSOR_SCALES), successors(nothing, 3, order="time", most=ALL)),
+        (1, companions(nothing, 3, most=ALL)),
+    ):
+        assert found.places.tolist() == [-1] * 3
+        assert found.weights.shape == (scales, 0, 0)
+        assert found.units.shape == (scales, 0)
+        held = (found.places, found.scales, found.rows, found.weights, found.units)
+        types = [one.dtype.name for one in held]
+        assert types == ["int32", "float32", "uint32", "int16", "float32"]
 
 
 def test_equal_logs_give_equal_bits() -> None:
     first, again = (random_log(4, plays_each=60) for _ in range(2))
 
     for one, other in (
-        (successors(first, N_ITEMS, order="time"), successors(again, N_ITEMS, order="time")),
-        (companions(first, N_ITEMS), companions(again, N_ITEMS)),
+        (
+            successors(first, N_ITEMS, order="time", most=ALL),
+            successors(again, N_ITEMS, order="time", most=ALL),
+        ),
+        (companions(first, N_ITEMS, most=ALL), companions(again, N_ITEMS, most=ALL)),
     ):
-        assert one.scores.tobytes() == other.scores.tobytes()
-        assert one.rows.tobytes() == other.rows.tobytes()
+        assert one.weights.tobytes() == other.weights.tobytes()
+        assert one.units.tobytes() == other.units.tobytes()
