@@ -22,6 +22,7 @@ from pipeline.offline_mesh import OfflineMesh
 from pipeline.quality.cases import cases_after, sample
 from pipeline.quality.evaluation import Evaluation, Subject, evaluate_bundle
 from pipeline.quality.page import page
+from pipeline.quality.stored import stored_evaluation
 from pipeline.quality.tables import Grid, grids
 from pipeline.train import MAX_TESTED_USERS
 from pipeline.verify_bundle import verify
@@ -39,8 +40,13 @@ def evaluate(
         typer.Argument(metavar="BUNDLE", help="A version of --bundles, or a bundle's directory."),
     ],
     against: Annotated[
-        Path, typer.Option(metavar="DIR", help="A log directory that goes on after the bundle.")
-    ],
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A log directory that goes on after the bundle; without it you see what `meshctl "
+            "train --evaluate` found.",
+        ),
+    ] = None,
     bundles: Annotated[
         str, typer.Option(help="The bundle store: a directory, or s3://bucket/prefix.")
     ] = str(DEFAULT_BUNDLES),
@@ -68,19 +74,24 @@ def evaluate(
     """Evaluate a bundle against what its users did after it.
 
     Asks the serving code, in this process, for every user who played something new after the
-    bundle's end. Train with --holdout to keep something back.
+    bundle's end. Train with --holdout to keep something back; with --evaluate what is found is
+    kept in the bundle.
     """
     console = Console(stderr=True)
     try:
-        found = run(
-            bundle,
-            against,
-            bundles,
-            without=without or (),
-            users=users,
-            seed=seed,
-            console=console,
-        )
+        if against is None:
+            asked = without or users != MAX_TESTED_USERS or seed != DEFAULT_SEED
+            found = show_stored(bundle, bundles, is_asked_anew=bool(asked))
+        else:
+            found = run(
+                bundle,
+                against,
+                bundles,
+                without=without or (),
+                users=users,
+                seed=seed,
+                console=console,
+            )
         if json_file is not None:
             write_json(json_file, found.to_json())
         if report is not None:
@@ -89,6 +100,15 @@ def evaluate(
         console.print(f"error: {exc}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from exc
     print_evaluation(Console(), found)
+
+
+def show_stored(bundle: str, bundles: str, *, is_asked_anew: bool) -> Evaluation:
+    """Return what training found. Raises BundleError, or EvaluationError for other questions."""
+    if is_asked_anew:
+        raise EvaluationError(
+            "--without, --users and --seed ask a bundle anew: --against DIR names the log for that"
+        )
+    return stored_evaluation(find_bundle(bundle, bundles))
 
 
 def run(

@@ -39,6 +39,12 @@ def train(
         str,
         typer.Option(help="What to train: a TOML file, or one of the project's own by its name."),
     ] = "",
+    evaluate: Annotated[
+        bool,
+        typer.Option(
+            "--evaluate", help="Keep in the bundle what `meshctl evaluate` finds at the test cut."
+        ),
+    ] = False,
 ) -> None:
     """Train on a log directory and publish the bundle.
 
@@ -54,6 +60,7 @@ def train(
             seed=seed,
             console=console,
             recipe=read_recipe(recipe) if recipe else DEFAULT,
+            evaluates=evaluate,
         )
     except (RecipeError, LogError, LogDirectoryError, BundleError) as exc:
         console.print(f"error: {exc}", markup=False, highlight=False, soft_wrap=True)
@@ -69,6 +76,7 @@ def train_with_progress(
     seed: int,
     console: Console,
     recipe: Recipe = DEFAULT,
+    evaluates: bool = False,
 ) -> Trained:
     """Run the training with a progress bar for every step, on `console`."""
     columns = (*Progress.get_default_columns(), TimeElapsedColumn())
@@ -86,6 +94,7 @@ def train_with_progress(
             now=datetime.now(UTC),
             progress=Bars(bars),
             recipe=recipe,
+            evaluates=evaluates,
         )
 
 
@@ -96,6 +105,12 @@ def print_report(console: Console, trained: Trained) -> None:
     for note in (report.cuts, *report.notes):
         console.print(f"  {note}", style="dim", highlight=False)
     console.print(f"published {version} in {trained.location}", highlight=False)
+    if report.evaluation is not None:
+        console.print(
+            f"  see it: meshctl evaluate {version} --bundles {trained.location} --report page.html",
+            highlight=False,
+            soft_wrap=True,
+        )
     promotion = trained.promotion
     if promotion.is_allowed:
         console.print(f"promoted: {promotion.reason}", highlight=False)

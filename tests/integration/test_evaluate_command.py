@@ -61,6 +61,74 @@ def test_a_held_out_week_is_measured_as_training_measured_it(
         assert name in result.stdout
 
 
+QUICK = """
+time_cuts = 4
+[forest]
+least_trees = 3
+most_trees = 3
+min_data_in_leaf = 5
+"""
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained_world: TrainedWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundles of `meshctl train --evaluate` with a holdout."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    (folder / "quick.toml").write_text(QUICK)
+    options = ["--recipe", str(folder / "quick.toml"), "--bundles", str(folder / "bundles")]
+    done = run("train", str(trained_world.log), *options, "--holdout", "week", "--evaluate")
+    assert done.exit_code == 0, done.stderr
+    assert "see it: meshctl evaluate " in done.stdout
+    return folder / "bundles"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(command_line([arguments[0]]), list(arguments))
+
+
+def test_what_training_kept_is_what_is_found_anew(
+    evaluated: Path, trained_world: TrainedWorld, tmp_path: Path
+) -> None:
+    version, bundles = open_store(evaluated).current(), str(evaluated)
+    asked = {"stored": [], "anew": ["--against", str(trained_world.log)]}
+
+    found = {}
+    for name, how in asked.items():
+        files = [tmp_path / f"{name}.json", tmp_path / f"{name}.html"]
+        options = ["--json", str(files[0]), "--report", str(files[1])]
+        done = run("evaluate", version, "--bundles", bundles, *how, *options)
+        assert done.exit_code == 0, done.stderr
+        found[name] = (done.stdout, *(file.read_text() for file in files))
+
+    assert found["stored"] == found["anew"]
+    figures = json.loads(found["stored"][1])
+    assert figures["version"] == version
+    assert figures["trees"] == 3
+    assert len(figures["learning_curve"]) >= 3
+    assert "evaluating every part" in [step["description"] for step in figures["steps"]]
+    assert "Learning curve" in found["stored"][2]
+
+
+def test_a_bundle_that_was_not_evaluated_says_how_it_can_be(held_out: TrainedWorld) -> None:
+    version = held_out.trained.bundle.version
+
+    result = run("evaluate", version, "--bundles", str(held_out.bundles))
+
+    assert result.exit_code == 1
+    assert f"{version} holds no evaluation: train with --evaluate" in result.stderr
+    assert "--against DIR" in result.stderr
+
+
+@pytest.mark.parametrize("option", [("--without", "ann"), ("--users", "5"), ("--seed", "2")])
+def test_what_asks_anew_needs_a_log(evaluated: Path, option: tuple[str, str]) -> None:
+    version = open_store(evaluated).current()
+
+    result = run("evaluate", version, "--bundles", str(evaluated), *option)
+
+    assert result.exit_code == 1
+    assert "ask a bundle anew: --against DIR" in result.stderr
+
+
 def test_a_bundle_may_be_named_by_its_directory(held_out: TrainedWorld) -> None:
     runner, path = CliRunner(), held_out.trained.bundle.path
     arguments = ["evaluate", str(path), "--against", str(held_out.log), "--users", "20"]

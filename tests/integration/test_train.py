@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from pipeline.log_directory import Order
 from pipeline.metrics import METRICS
 from pipeline.recipe import read_recipe, to_json
 from pipeline.synth.settings import END_S
-from pipeline.train import Course
+from pipeline.train import AS_OF_THE_TEST_CUT, Course
+from pipeline.train_ranker import Judged, Ranker
 from services.ranker.adapters.lightgbm_model import LightgbmModel
 from services.ranker.adapters.model_text import FILE as MODEL_FILE
 from services.ranker.domain.features import feature_names
@@ -336,3 +338,25 @@ def test_tables_that_know_the_targets_are_not_evaluated(trained_world: TrainedWo
 
     with pytest.raises(EvaluationError, match="before the tables' end"):
         course.evaluate(tables, model_text)
+
+
+def test_an_evaluation_says_that_it_is_of_the_test_cut_or_why_there_is_none(
+    trained_world: TrainedWorld,
+) -> None:
+    log, cuts = read_event_log(trained_world.log), read_cuts(trained_world.log)
+    course = Course(log, cuts, 1, Quiet())
+    text = (trained_world.trained.bundle.path / MODEL_FILE).read_text()
+    ranker, report = Ranker(text, Judged(1, (0.5,))), trained_world.trained.report
+    tested, whole = course.tables_at(cuts.test, ""), course.tables_at(cuts.whole, "")
+
+    rebuilt = course.examine(tested, ranker, report, holdout="none").evaluation
+    held_out = course.examine(tested, ranker, report, holdout="week").evaluation
+    refused = course.examine(whole, ranker, report, holdout="none")
+
+    assert rebuilt is not None
+    assert held_out is not None
+    assert rebuilt == replace(held_out, notes=(*held_out.notes, AS_OF_THE_TEST_CUT))
+    assert rebuilt.users == report.users
+    assert refused.evaluation is None
+    assert refused.notes[:-1] == report.notes
+    assert refused.notes[-1].startswith("no evaluation of every part: the log's last event is of")

@@ -1,8 +1,11 @@
 """Evaluating the tiny bundle: exact search, what is left out, the whole evaluation, its page."""
 
 import json
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from pipeline.quality.evaluation import Evaluation, Subject, evaluate_bundle
 from pipeline.quality.exact import COSINE, ExactIndex, ExactSearch, unit
 from pipeline.quality.observe import Observer
 from pipeline.quality.page import page
+from pipeline.quality.stored import evaluation_of
 from pipeline.quality.tables import grids
 from pipeline.quality.without import MaskedModel, Without, each_alone, group_names, together
 from services.ranker.domain.features import FEATURE_GROUPS, feature_names
@@ -159,6 +163,50 @@ def test_the_evaluation_is_the_same_again_and_is_json(
     again = evaluate_bundle(subject, cases, without=["ann", "similar"], seed=1)
 
     assert json.dumps(again.to_json()) == json.dumps(evaluation.to_json())
+
+
+def written(evaluation: Evaluation) -> dict[str, Any]:
+    text = json.dumps(evaluation.to_json())
+    return dict(json.loads(text))
+
+
+def test_an_evaluation_is_read_as_it_was_written(evaluation: Evaluation) -> None:
+    whole = replace(
+        evaluation, learning_curve=(0.5, 1.0), steps=(MeasuredStep("reading", 1.5, 20.0),), trees=2
+    )
+    bare = replace(evaluation, best_source=None, methods=(), cohorts=(), losses={}, slates={})
+
+    for each in (evaluation, whole, bare):
+        assert evaluation_of(written(each)) == each
+        assert page(evaluation_of(written(each))) == page(each)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda one: one.pop("methods"), "evaluation lacks 'methods'"),
+        (lambda one: one.update(more=1), "evaluation has unknown 'more'"),
+        (lambda one: one.update(users="3"), "evaluation.users is '3', which is no part"),
+        (lambda one: one.update(users=True), "evaluation.users is True, which"),
+        (lambda one: one.update(users=3.5), "evaluation.users is 3.5, which"),
+        (lambda one: one.update(notes=None), "evaluation.notes is None, which"),
+        (lambda one: one.update(best_source=3), "evaluation.best_source is 3, which"),
+        (
+            lambda one: one["methods"][1]["metrics"]["ndcg_10"].update(low=None),
+            "evaluation.methods[1].metrics.ndcg_10.low is None, which",
+        ),
+        (lambda one: one["fates"].insert(2, 4), "evaluation.fates[2] is 4, which"),
+        (lambda one: one["slates"].update(x=[]), "evaluation.slates.x is [], which"),
+    ],
+)
+def test_what_is_no_evaluation_is_refused_by_its_place(
+    change: Callable[[dict[str, Any]], object], fault: str, evaluation: Evaluation
+) -> None:
+    value = written(evaluation)
+    change(value)
+
+    with pytest.raises(ValueError, match="^" + re.escape(fault)):
+        evaluation_of(value)
 
 
 def test_a_log_whose_items_are_mostly_unknown_is_doubted(
