@@ -74,12 +74,13 @@ def neighbour_strengths(
 def regression_strengths(
     regression: Regression, recent_rows: NDArray[np.uint32], candidates: NDArray[np.uint32]
 ) -> NDArray[np.float32]:
-    """Return what each recent play says of each candidate, float32 [recent, candidates].
+    """Return what each recent play says of each candidate, float32 [scales, recent, candidates].
 
-    A play counts by its own age at every scale, newest first: the sum of a candidate's column is
-    the regression's prediction. Raises IndexError for a row beyond the items.
+    A play counts by its own age at every scale, newest first: the sum over scales and plays is the
+    regression's prediction. Raises IndexError for a row beyond the items.
     """
-    strengths = np.zeros((len(recent_rows), len(candidates)), dtype=np.float32)
+    shape = (len(regression.scales), len(recent_rows), len(candidates))
+    strengths = np.zeros(shape, dtype=np.float32)
     fill_weights(
         for_kernel(regression.weights),
         for_kernel(regression.units),

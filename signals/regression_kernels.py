@@ -31,13 +31,13 @@ def sum_weights(weights: Any, units: Any, played: Any, fades: Any) -> Any:
 def fill_weights(
     weights: Any, units: Any, played: Any, candidates: Any, fades: Any, strengths: Any
 ) -> None:
-    """Write to `strengths` (float32 [plays, candidates], zeros) what each play says of each."""
+    """Write to `strengths` (float32 [scales, plays, candidates], zeros) what plays say of each."""
     for play in range(len(played)):
         if played[play] < 0:
             continue
         for scale in range(len(weights)):
-            said, found = weights[scale, played[play]], strengths[play]
+            said, found = weights[scale, played[play]], strengths[scale, play]
             factor = units[scale, played[play]] * fades[scale, play]
             for place in range(len(candidates)):
                 if candidates[place] >= 0:
-                    found[place] += factor * np.float32(said[candidates[place]])
+                    found[place] = factor * np.float32(said[candidates[place]])

@@ -49,7 +49,8 @@ def _source_columns(query: RankingQuery, _tables: ItemTables) -> Columns:
 
 
 def _relation_columns(relation: Relation, query: RankingQuery, tables: ItemTables) -> Columns:
-    links = _strengths(relation, query.history_rows[: relation.plays], query.rows, tables)
+    by_part = _strengths(relation, query.history_rows[: relation.plays], query.rows, tables)
+    links = by_part.sum(axis=0)
     if not len(links):
         return np.full((len(relation.features()), len(query.rows)), np.nan, dtype=np.float32)
     decayed = {scale: _weights(len(links), scale, tables) @ links for scale in relation.scales}
@@ -63,6 +64,7 @@ def _relation_columns(relation: Relation, query: RankingQuery, tables: ItemTable
             np.maximum(links.max(axis=0), 0),
             linked.sum(axis=0),
             newest,
+            *(by_part.sum(axis=1) if len(by_part) > 1 else ()),
         ]
     ).astype(np.float32)
 
@@ -212,9 +214,9 @@ def _strengths(
     candidates: NDArray[np.uint32],
     tables: ItemTables,
 ) -> NDArray[np.float32]:
-    """Return what recent plays say of candidates, float32 [recent, candidates]."""
+    """Return what recent plays say of candidates, float32 [parts, recent, candidates]."""
     if relation.prefix == "link":
-        return _neighbour_strengths(tables.neighbours, recent_rows, candidates)
+        return _neighbour_strengths(tables.neighbours, recent_rows, candidates)[None]
     regression = tables.successors if relation.prefix == "next" else tables.companions
     return _regression_strengths(regression, recent_rows, candidates)
 
@@ -238,13 +240,12 @@ def _neighbour_strengths(
 def _regression_strengths(
     regression: Regression, recent_rows: NDArray[np.uint32], candidates: NDArray[np.uint32]
 ) -> NDArray[np.float32]:
-    strengths = np.zeros((len(recent_rows), len(candidates)), dtype=np.float32)
     played, wanted = regression.places[recent_rows], regression.places[candidates]
     of, to = np.flatnonzero(played >= 0), np.flatnonzero(wanted >= 0)
-    for scale, fades in enumerate(regression.fades(len(recent_rows))):
-        factors = regression.units[scale, played[of]] * fades[of]
-        said = regression.weights[scale][played[of][:, None], wanted[to]]
-        strengths[of[:, None], to] += factors[:, None] * said.astype(np.float32)
+    said = regression.weights[:, played[of][:, None], wanted[to]].astype(np.float32)
+    factors = regression.units[:, played[of]] * regression.fades(len(recent_rows))[:, of]
+    strengths = np.zeros((len(said), len(recent_rows), len(candidates)), dtype=np.float32)
+    strengths[:, of[:, None], to] = factors[:, :, None] * said
     return strengths
 
 

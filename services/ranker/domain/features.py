@@ -113,7 +113,8 @@ class Relation:
 
     prefix: str
     strengths: Callable[[ItemTables, NDArray[np.uint32], NDArray[np.uint32]], NDArray[np.float32]]
-    """What each play (rows, newest first) says of each candidate, float32 [plays, candidates]."""
+    """What each play (rows, newest first) says of each candidate in each of `parts`, float32
+    [parts, plays, candidates]."""
     plays: int
     """Newest plays that are asked."""
     unit: str
@@ -121,20 +122,25 @@ class Relation:
     """Plays after which a link counts 1/e, a column each."""
     ranked: tuple[float, ...]
     """The scales whose ranks among the candidates are columns too."""
+    parts: tuple[str, ...] = ("",)
+    """What a play says may have parts, which add up: a column each where there are several."""
 
     def columns(self, query: RankingQuery, tables: ItemTables) -> Columns:
         """Return the columns that `features` names, all NaN without history."""
-        scales, ranks = len(self.scales), len(self.ranked)
+        scales, ranks, parts = len(self.scales), len(self.ranked), len(self.parts)
         columns = np.full((len(self.features()), len(query.rows)), np.nan, dtype=np.float32)
-        links = self.strengths(tables, query.history_rows[: self.plays], query.rows)
-        if len(links):
+        by_part = self.strengths(tables, query.history_rows[: self.plays], query.rows)
+        if by_part.shape[1]:
+            links = by_part[0] if parts == 1 else by_part.sum(axis=0)
             np.matmul(_weights(len(links), self.scales, tables), links, out=columns[:scales])
             for place, scale in enumerate(self.ranked, start=scales):
                 _write_ranks(columns[self.scales.index(scale)], columns[place])
             own = columns[scales + ranks :]
+            if parts > 1:
+                by_part.sum(axis=1, out=own[-parts:])
             own[:NEWEST] = 0.0
             own[: len(links)][:NEWEST] = links[:NEWEST]
-            summarise_links(links, own[NEWEST:])
+            summarise_links(links, own[NEWEST : NEWEST + 3])
         return columns
 
     def features(self) -> tuple[Feature, ...]:
@@ -152,6 +158,7 @@ class Relation:
             Feature(f"{name}_max", f"greatest {unit}, 0 at least", NAN),
             Feature(f"{name}_count", "recent plays that speak for it", NAN),
             Feature(f"{name}_newest", "plays ago, from 0", NAN, needs_order=True),
+            *(Feature(f"{name}_{part}", f"summed {unit}", NAN) for part in self.parts if part),
         )
 
 
@@ -264,7 +271,7 @@ def _squared_lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 RELATIONS = (
     Relation(
         "link",
-        lambda tables, plays, rows: neighbour_strengths(tables.neighbours, plays, rows),
+        lambda tables, plays, rows: neighbour_strengths(tables.neighbours, plays, rows)[None],
         plays=RECENT_PLAYS,
         unit="list share",
         scales=(1.0, 3.0, 10.0, 30.0),
@@ -277,6 +284,7 @@ RELATIONS = (
         unit="weight as the next play",
         scales=(3.0, 10.0, np.inf),
         ranked=(np.inf,),
+        parts=("just_now", "lately", "a_while_ago"),
     ),
     Relation(
         "together",
