@@ -25,12 +25,12 @@ SUCCESSOR_SCALES = (0.5, 3.0, 20.0)
 """Plays after which a play counts 1/e, with weights of its own at each. Alone, NDCG@10 on
 MovieLens-1M is 0.169 with one scale (10), 0.176 with two (2, 12), 0.181 with these, and 0.181 with
 four."""
-SUCCESSOR_RIDGES = (700.0, 700.0, 1_000.0)
+SUCCESSOR_RIDGE = 800.0
 SUCCESSOR_WINDOW = 50
 """Plays that are looked back on, as in serving."""
 COMPANION_RIDGE = 1_000.0
-"""Of a few tried on the validation windows of MovieLens-1M and 30Music, alone: companions on
-30Music 0.035, 0.038 and 0.040 in NDCG@20 with 100, 300 and 1,000."""
+"""Of a few tried on the validation windows: companions alone on 30Music 0.035, 0.038 and 0.040 in
+NDCG@20 with 100, 300 and 1,000; successors there 0.026 with 800 and 0.032 with 10,000."""
 GREATEST_STEP = 32_767
 """Steps that the farthest weight from 0 of each item is rounded to; the others to as many of the
 same size."""
@@ -62,11 +62,13 @@ class Participants:
         return cls(rows, places)
 
 
-def successors(events: Events, n_items: int, *, order: str, most: int) -> Successors:
+def successors(
+    events: Events, n_items: int, *, order: str, most: int, ridge: float = SUCCESSOR_RIDGE
+) -> Successors:
     """Return what a play of each of the `most` played items says of the next one.
 
     W minimises the sum over plays t of |y_t - sum over scales s of x_ts W_s|^2 + sum over s of
-    ridge_s |W_s|^2, where x_ts[i] is the sum of exp(-(t - 1 - a) / s) over the user's plays a of i
+    ridge |W_s|^2, where x_ts[i] is the sum of exp(-(t - 1 - a) / s) over the user's plays a of i
     before t, and y_t marks the item of t. A log without order has no next play, and no weights.
 
     Takes 4 (scales * items)^2 bytes twice, and time with the cube of it.
@@ -76,19 +78,21 @@ def successors(events: Events, n_items: int, *, order: str, most: int) -> Succes
     before = np.zeros((size * len(scales), size * len(scales)), dtype=np.float32)
     after = np.zeros((size, size * len(scales)), dtype=np.float32)
     _accumulate(events.users, part.places[events.rows], scales, SUCCESSOR_WINDOW, before, after)
-    before[np.diag_indices(len(before))] += np.tile(np.array(SUCCESSOR_RIDGES, np.float32), size)
+    before[np.diag_indices(len(before))] += ridge
     weights = _solved(before, after).reshape(size, size, len(scales))
     return _rounded(Successors, weights.transpose(2, 1, 0), part, scales)
 
 
-def companions(events: Events, n_items: int, *, most: int) -> Companions:
+def companions(
+    events: Events, n_items: int, *, most: int, ridge: float = COMPANION_RIDGE
+) -> Companions:
     """Return what having each of the `most` played items says of having another.
 
     With P = (X'X + ridge I)^-1 over the users' items X, item i weighs -P[i, j] / P[j, j] for j.
     """
     part = Participants.most_played(events, n_items, most)
     together = _together(events, part)
-    together[np.diag_indices(len(part.rows))] += COMPANION_RIDGE
+    together[np.diag_indices(len(part.rows))] += ridge
     inverse = _inverted(together)
     weights = inverse / -np.diag(inverse)
     return _rounded(Companions, weights[None], part, np.array([np.inf]))

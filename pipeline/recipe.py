@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.item_regressions import COMPANION_RIDGE, SUCCESSOR_RIDGE
 from services.ranker.domain.features import FEATURE_GROUPS, SOURCES, feature_names
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -67,9 +68,13 @@ class Recipe:
     time_cuts: int = 16
     """Training cuts of a log with times, at most: with 16 of them 30Music had an NDCG@10 of 0.047,
     with 8 of 0.045."""
-    regressed: int = 1_000
-    """Items that take part in the regressions behind `next` and `together`, the most played first:
-    their time grows with the cube of it, a second a cut for 1,000 and 20 s for 4,000."""
+    next_items: int = 1_000
+    """Items that take part in the regression behind `next`, the most played first: its time grows
+    with the cube of it, a second a cut for 1,000 and 20 s for 4,000."""
+    next_ridge: float = SUCCESSOR_RIDGE
+    together_items: int = 1_000
+    """The same behind `together`, 7 s a cut for 10,000."""
+    together_ridge: float = COMPANION_RIDGE
     hard_negatives: int = 0
     """Candidates without a play that are kept of each group from the head of merge order."""
     negatives: int = 100
@@ -201,7 +206,10 @@ LIMITS: Mapping[str, Limit] = {
     "features": _some_of(GROUPS),
     "cuts": _whole(2, 20),
     "time_cuts": _whole(4, 100),
-    "regressed": _whole(1, 6_000),
+    "next_items": _whole(1, 6_000),
+    "next_ridge": _number(1, 1e9),
+    "together_items": _whole(1, 20_000),
+    "together_ridge": _number(1, 1e9),
     "hard_negatives": _whole(0, 2_000),
     "negatives": _whole(1, 2_000),
     "source_dropout": _number(0, 0.5),

@@ -11,7 +11,7 @@ from pipeline.columns import distinct, stack
 from pipeline.embed import CONFIDENCE, DIMENSION, REGULARIZATION, embed
 from pipeline.event_log import EventLog, Events
 from pipeline.item_regressions import companions, successors
-from pipeline.recipe import DEFAULT
+from pipeline.recipe import DEFAULT, Recipe
 from pipeline.transitions import neighbour_lists
 from pipeline.trending_counts import count_trends
 from services.candidates.adapters.annoy_index import METRIC, write_annoy_index
@@ -99,13 +99,13 @@ def build_tables(
     *,
     as_of_s: int,
     seed: int,
-    sources: tuple[str, ...] = DEFAULT.sources,
-    regressed: int = DEFAULT.regressed,
+    recipe: Recipe = DEFAULT,
 ) -> Tables:
     """Return the tables of `log`'s catalogue as they are after `events`, a part of its events.
 
     Rows are the catalogue's, whatever the part: an item that nobody has played yet has no vector,
-    no neighbours and the last places in popularity. `regressed` items take part in regressions.
+    no neighbours and the last places in popularity. Of
+    the recipe sources and regressions are heeded.
     """
     catalogue = log.catalogue
     n_items = len(catalogue)
@@ -113,7 +113,7 @@ def build_tables(
     played = np.bincount(events.rows, minlength=n_items) > 0
     embedding.vectors[~played] = 0
     return Tables(
-        facts=_facts(events, log, as_of_s, sources),
+        facts=_facts(events, log, as_of_s, recipe.sources),
         keys=catalogue.keys,
         texts=catalogue.texts,
         traits=catalogue.traits,
@@ -122,8 +122,12 @@ def build_tables(
         embedding=embedding,
         indexed=IndexedItems(np.flatnonzero(played).astype(np.uint32)),
         neighbours=neighbour_lists(events, n_items, order=log.order),
-        successors=successors(events, n_items, order=log.order, most=regressed),
-        companions=companions(events, n_items, most=regressed),
+        successors=successors(
+            events, n_items, order=log.order, most=recipe.next_items, ridge=recipe.next_ridge
+        ),
+        companions=companions(
+            events, n_items, most=recipe.together_items, ridge=recipe.together_ridge
+        ),
         popularity=Popularity(_most_listeners_first(events, n_items)),
         stats=_stats(events, n_items, as_of_s),
         histories=_histories(events, log.user_keys),

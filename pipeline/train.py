@@ -170,8 +170,7 @@ class Course:
                 self.log,
                 as_of_s=cut.as_of_s,
                 seed=self.seed,
-                sources=self.recipe.sources,
-                regressed=self.recipe.regressed,
+                recipe=self.recipe,
             )
 
     def train_ranker(self) -> Ranker:

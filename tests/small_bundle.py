@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from meshkit.bundles import Bundle, open_store
 from pipeline.catalogue import Catalogue
 from pipeline.event_log import EventLog, Events
+from pipeline.recipe import Recipe
 from pipeline.tables import Tables, build_tables
 from pipeline.train import Report, publish
 from services.ranker.domain.features import SOURCES, feature_names
@@ -63,7 +64,7 @@ def publish_small_bundle(root: Path) -> Bundle:
 def small_tables() -> Tables:
     """Return the tiny bundle's tables."""
     return build_tables(
-        small_log().events, small_log(), as_of_s=AS_OF_S, seed=SEED, sources=SOURCES
+        small_log().events, small_log(), as_of_s=AS_OF_S, seed=SEED, recipe=Recipe(sources=SOURCES)
     )
 
 

@@ -98,8 +98,12 @@ def synthetic_tables(
     with step("neighbours"):
         neighbours = _neighbours(world)
     with step("regressions"):
-        followers = successors(events, n_items, order=log.order, most=DEFAULT.regressed)
-        together = companions(events, n_items, most=DEFAULT.regressed)
+        followers = successors(
+            events, n_items, order=log.order, most=DEFAULT.next_items, ridge=DEFAULT.next_ridge
+        )
+        together = companions(
+            events, n_items, most=DEFAULT.together_items, ridge=DEFAULT.together_ridge
+        )
     with step("other tables"):
         return Tables(
             facts=_facts(events, log, as_of_s, DEFAULT.sources),
