@@ -1,12 +1,13 @@
 """The peers of the quality benchmark, on plays made by hand, and the protocol that all share."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.quality.__main__ import methods_for, table_of, verdict
+from benchmarks.quality.__main__ import methods_for
 from benchmarks.quality.data_sets import DATA_SETS, DataSet
 from benchmarks.quality.factor_peers import Als, Bpr
 from benchmarks.quality.item_peers import (
@@ -19,10 +20,25 @@ from benchmarks.quality.item_peers import (
     ease_weights,
     keep_greatest,
 )
+from benchmarks.quality.mesh import Asked
+from benchmarks.quality.ours import (
+    IN_MESH,
+    OFFLINE,
+    Expected,
+    is_as_offline,
+    mesh_facts,
+    mesh_row,
+)
 from benchmarks.quality.protocol import Past, Window, measure, windows_of
+from benchmarks.quality.results import ResultsError, merged, over_seeds, read_results
+from benchmarks.quality.tables import grids, markdown
 from benchmarks.quality.tune import PEERS, Peer, tune
+from meshctl.recommend_many import Outcome, Slate
 from pipeline.metrics import METRICS
 from pipeline.recipe import DEFAULT, read_recipe
+from recmesh_client import Unavailable
+from signals.bundle import ItemKeys
+from signals.keys import item_keys
 from tests.unit.event_logs import Play, event_log, events
 
 INF = float("inf")
@@ -218,21 +234,160 @@ def test_methods_that_need_an_order_are_left_out_without_one() -> None:
     assert methods_for("time", ["EASE"]) == ["EASE"]
 
 
-def test_the_verdict_names_the_best_peer_and_different_users() -> None:
-    row = dict.fromkeys(METRICS, 0.1) | {"ndcg_10_ci95": 0.01}
+def row(method: str, value: float) -> dict[str, Any]:
+    return {"method": method, **dict.fromkeys(METRICS, value), "ndcg_10_ci95": 0.01}
+
+
+def peer_found(name: str, value: float, *, users: int = 5) -> dict[str, Any]:
     costs = {"tuning_s": 1.0, "train_s": 2.0, "peak_mib": 300.0, "settings": {"l2": 30.0}}
-    found = {
-        "EASE": {"users": 5, "rows": [{**row, "method": "EASE"}], **costs},
-        "recmesh": {"users": 6, "rows": [{**row, "method": "r", "ndcg_20": 0.15}], **costs},
+    return {"users": users, "rows": [row(name, value)], **costs}
+
+
+def our_run(seed: int, value: float, *, users: int = 5, differing: int = 0) -> dict[str, Any]:
+    counts = {"failed": 0, "degraded": 3, "narrowed": 0, "differing": differing}
+    return {
+        "seed": seed,
+        "users": users,
+        "rows": [row(IN_MESH, value), row(OFFLINE, 0.9)],
+        "sources": [{"source": "ann", "recall": value, "unique_recall": 0.02, "answered": 200.0}],
+        "mesh": {"users": users, "seconds": 2.0, "per_s": users / 2.0, **counts},
+        "settings": {},
+        "tuning_s": 0.0,
+        "train_s": 10.0 * seed,
+        "evaluate_s": 1.0,
+        "peak_mib": 100.0 * seed,
     }
 
-    judged = verdict(DATA_SETS[0], found)
 
-    assert judged is not None
-    assert (judged["best_peer"], judged["ratio"]) == ("EASE", pytest.approx(1.5))
+def written(name: str, order: str, **methods: Any) -> dict[str, Any]:
+    sets = [{"data_set": name, "order": order, "methods": methods}]
+    return {"machine": {"cores": 2, "processor": "P", "python": "3.11"}, "sets": sets}
+
+
+def test_the_verdict_is_of_what_the_mesh_answers_beside_the_best_peer() -> None:
+    peers = {"EASE": peer_found("EASE", 0.1), "ALS": peer_found("ALS", 0.05)}
+    ours = over_seeds([our_run(1, 0.15, users=6)])
+
+    (result,) = merged([written("30Music", "time", **peers, recmesh=ours)])
+    (without,) = merged([written("30Music", "time", **peers)])
+
+    judged = result["verdict"]
+    assert (judged["method"], judged["best_peer"]) == (IN_MESH, "EASE")
+    assert (judged["value"], judged["ratio"]) == (0.15, pytest.approx(1.5))
     assert judged["same_users"] is False
-    assert table_of(DATA_SETS[0], found).row_count == 2
-    assert verdict(DATA_SETS[0], {"EASE": found["EASE"]}) is None
+    assert "NOT ASKED FOR THE SAME USERS" in next(grids(result)).about
+    assert without["verdict"] is None
+
+
+def test_seeds_are_averaged_and_their_spread_is_kept() -> None:
+    ours = over_seeds([our_run(1, 0.1), our_run(2, 0.2), our_run(3, 0.6)])
+
+    assert ours["rows"][0]["ndcg_10"] == pytest.approx(0.3)
+    assert ours["sources"][0]["recall"] == pytest.approx(0.3)
+    assert ours["spread"]["hit_10"] == {"mean": pytest.approx(0.3), "least": 0.1, "most": 0.6}
+    assert (ours["train_s"], ours["peak_mib"]) == (pytest.approx(20.0), 300.0)
+    assert [run["seed"] for run in ours["runs"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("order", "value"), [("position", 0.3), ("none", 0.2)])
+def test_the_mean_over_seeds_is_compared_unless_a_seed_draws_another_holdout(
+    order: str, value: float
+) -> None:
+    ours = over_seeds([our_run(1, 0.2), our_run(2, 0.4)])
+
+    (result,) = merged([written("Last.fm-2K", order, EASE=peer_found("EASE", 0.1), recmesh=ours)])
+
+    assert result["verdict"]["value"] == pytest.approx(value)
+
+
+def test_of_a_method_measured_twice_the_last_file_counts() -> None:
+    first = written("30Music", "time", recmesh=over_seeds([our_run(1, 0.2)]))
+    second = written("30Music", "time", EASE=peer_found("EASE", 0.1), ALS=peer_found("ALS", 0.3))
+    third = written("30Music", "time", ALS=peer_found("ALS", 0.4))
+    other = written("MovieLens-1M", "position", EASE=peer_found("EASE", 0.2))
+
+    results = merged([other, first, second, third])
+
+    assert [each["data_set"] for each in results] == ["30Music", "MovieLens-1M"]
+    assert list(results[0]["methods"]) == ["ALS", "EASE", "recmesh"]
+    assert results[0]["verdict"]["best_peer_value"] == 0.4
+
+
+def test_markdown_has_every_table_of_what_was_stored() -> None:
+    ours = over_seeds([our_run(1, 0.1), our_run(2, 0.2, differing=4)])
+    file = written("30Music", "time", EASE=peer_found("EASE", 0.1), recmesh=ours)
+
+    text = markdown([file["machine"], file["machine"]], merged([file]))
+
+    assert text.count("Measured on 2 cores of P, Python 3.11.") == 1
+    assert "### 30Music, 5 users\n\n| method | NDCG@10 |" in text
+    assert (
+        "| EASE | 0.1000 ±0.0100 | 0.1000 | 0.1000 | 0.1000 | 1.0 | 2.0 | 300.0 | l2=30 |" in text
+    )
+    assert "| recmesh: ranked (mesh) | 0.1500 ±0.0100 | 0.1500 |" in text
+    assert "| ann | 200 | 0.1500 | 0.0200 |" in text
+    assert "| least | 0.1000 |" in text
+    assert "| most | 0.2000 |" in text
+    assert "2 a second; 0 failed, 3 degraded, 0 narrowed, 4 not the offline list. THE MESH" in text
+    assert text.count("THE MESH DIFFERS") == 1
+
+
+def test_a_file_without_results_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cut.json").write_text('{"machine":')
+    (tmp_path / "other.json").write_text("[]")
+
+    for name, fault in (("cut", "is not JSON"), ("other", "no results"), ("none", "No such file")):
+        with pytest.raises(ResultsError, match=f"{name}.json .*{fault}"):
+            read_results(tmp_path / f"{name}.json")
+
+
+def expected_of(ranked: dict[str, tuple[str, ...]]) -> Expected:
+    keys = ItemKeys(np.sort(item_keys("abcdefgh")))
+    rows = {who: keys.rows_of_ids(items).astype(np.uint32) for who, items in ranked.items()}
+    return Expected(keys, rows)
+
+
+def test_an_answer_is_expected_when_it_begins_with_the_whole_ranked_list() -> None:
+    expected = expected_of({"u": ("c", "d")})
+
+    def is_met(*items: str) -> bool:
+        return expected.is_met("u", Slate(items, degraded=False))
+
+    assert is_met("c", "d")
+    assert is_met("c", "d", "e")  # filled up with what is popular
+    assert not is_met("d", "c")
+    assert not is_met("c")
+    assert not expected.is_met("u", Unavailable("gone"))
+
+
+def test_a_failed_call_is_an_empty_list_and_what_went_wrong_is_counted() -> None:
+    expected = expected_of({"u": ("c", "d"), "v": ("d",), "w": ("e",), "x": ("f",)})
+    outcomes: dict[str, Outcome] = {
+        "u": Slate(("d", "c"), degraded=True),
+        "v": Unavailable("gone"),
+        "w": Slate(("e", "f"), degraded=False),
+        "x": Slate(("f",), degraded=False),
+    }
+    asked = Asked(outcomes, frozenset({"u"}), seconds=0.5)
+    targets = [expected.items.rows_of_ids(item).astype(np.uint32) for item in "cdef"]
+
+    facts = mesh_facts(asked, expected)
+    row = mesh_row(asked, expected, targets)
+
+    assert facts == {
+        "users": 4,
+        "seconds": 0.5,
+        "per_s": 8.0,
+        "failed": 1,
+        "degraded": 1,
+        "narrowed": 1,
+        "differing": 1,
+    }
+    assert not is_as_offline(facts)
+    assert is_as_offline({**facts, "users": 200})
+    assert row["method"] == IN_MESH
+    assert row["hit_10"] == pytest.approx(3 / 4)
+    assert row["ndcg_10"] == pytest.approx((1 / np.log2(3) + 2) / 4)
 
 
 def test_peers_have_names_of_their_own() -> None:
