@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,18 +39,23 @@ class BrokenBundle(NamedTuple):
     is_rehashed: bool
 
 
-def broken_bundles(bundle: Path, directory: Path) -> Iterator[BrokenBundle]:
-    """Yield broken copies of the sound bundle at `bundle`, each a version in `directory`."""
+def broken_bundles(bundle: Path, directory: Path, *, step: int = 1) -> Iterator[BrokenBundle]:
+    """Yield broken copies of the sound bundle at `bundle`, each a version in `directory`.
+
+    With `step` only one in so many of them.
+    """
+    for name, damage, is_rehashed in islice(_damages(bundle), 0, None, step):
+        yield broken_bundle(bundle, directory, name, damage, is_rehashed=is_rehashed)
+
+
+def _damages(bundle: Path) -> Iterator[tuple[str, Damage, bool]]:
+    """Yield every damage, and whether the manifest is made to fit what it broke."""
     for name, damage in DAMAGES.items():
-        for is_rehashed in (False, True):
-            yield broken_bundle(bundle, directory, name, damage, is_rehashed=is_rehashed)
+        yield from ((name, damage, is_rehashed) for is_rehashed in (False, True))
     for file in sorted(path.name for path in bundle.iterdir()):
         for is_rehashed in (False, True) if file != MANIFEST else (False,):
-            yield broken_bundle(
-                bundle, directory, f"flip {file}", _flip(file), is_rehashed=is_rehashed
-            )
-    for name, damage in UNHASHABLE.items():
-        yield broken_bundle(bundle, directory, name, damage, is_rehashed=False)
+            yield f"flip {file}", _flip(file), is_rehashed
+    yield from ((name, damage, False) for name, damage in UNHASHABLE.items())
 
 
 def broken_bundle(

@@ -110,6 +110,7 @@ def whole_answer(ask: Callable[[], Recommendation]) -> Recommendation:
     gives_up_at_s = time.monotonic() + WHOLE_DEADLINE_S
     while (answer := ask()).coverage.degraded:
         assert time.monotonic() < gives_up_at_s, answer.coverage
+        time.sleep(POLL_S)
     return answer
 
 
