@@ -22,6 +22,9 @@ SMALL_PER_S = 40.0
 SLOW_SHARE = 0.02
 SLOWER = 10.0
 OUTAGE_REQUESTS = 200
+"""Of which few would use up the second calls that were saved; as many again then show that none
+is made."""
+SMALL_OUTAGE_REQUESTS = 100
 OUTAGE_S = 5.0
 """No call has so much time."""
 MOST_CALLS = 1.06
@@ -114,7 +117,7 @@ def extra_calls_end(lasting: Measured) -> Finding:
     extra = lasting.calls.made - len(lasting.records)
     return Finding(
         "hedging",
-        f"no call of {HEDGED_LEAF} answered, after {OUTAGE_REQUESTS} requests of it",
+        f"no call of {HEDGED_LEAF} answered, after {len(lasting.records)} requests of it",
         "extra calls go to 0",
         f"{max(extra, 0)} in the next {len(lasting.records)} requests",
         is_held=0 < lasting.calls.hit == lasting.calls.made and extra <= 0,
@@ -137,9 +140,10 @@ def _measured(stage: Stage, name: str, gateway: int, requests: int) -> Measured:
 
 
 def _outage(stage: Stage) -> Measured:
+    requests = SMALL_OUTAGE_REQUESTS if stage.is_small else OUTAGE_REQUESTS
     with stage.mesh.all_faulty(HEDGED_LEAF, _slow(1.0, OUTAGE_S)):
-        _measured(stage, "outage-begins", HEDGING, OUTAGE_REQUESTS)  # uses up what was saved
-        return _measured(stage, "outage-lasts", HEDGING, OUTAGE_REQUESTS)
+        _measured(stage, "outage-begins", HEDGING, requests)  # uses up what was saved
+        return _measured(stage, "outage-lasts", HEDGING, requests)
 
 
 def _slow(share: float, delay_s: float) -> Fault:
