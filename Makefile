@@ -11,8 +11,9 @@ PROTOS_VENV := .venv-protos
 PIP_INSTALL := -m pip install --disable-pip-version-check $(shell test -t 2 || echo --quiet)
 PROTO_FILES = $(shell find protos -name '*.proto' | sort)
 CODE := services signals meshkit pipeline meshctl recmesh_client benchmarks deploy tests
+COMPILED := $(shell grep -rl --include='*.py' 'import njit' services signals pipeline)
 
-.PHONY: help setup demo test drill bench bench-tracing bench-growth bench-quality compose-test compose-smoke check format format-check lint typecheck protos protos-check lock clean
+.PHONY: help setup kernels demo test drill bench bench-tracing bench-growth bench-quality compose-test compose-smoke check format format-check lint typecheck protos protos-check lock clean
 
 help: ## List these targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +28,14 @@ $(VENV)/.installed: requirements/all.lock pyproject.toml recmesh_client/pyprojec
 	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Once, and not by every process of the first mesh at the same time: on busy cores that took 90 s.
+kernels: build/.kernels
+
+build/.kernels: $(VENV)/.installed $(COMPILED)
+	@mkdir -p build
+	@$(BIN)/python -m tests.compiled_kernels
+	@touch $@
+
 demo: setup ## Train on a synthetic music world, serve it, ask it, stop it.
 	@$(BIN)/meshctl demo
 
@@ -34,15 +43,18 @@ demo: setup ## Train on a synthetic music world, serve it, ask it, stop it.
 # A run that ended for another reason than tests that failed (status 1) fails it at once, and so
 # does a second run that finds nothing to run.
 define tests_twice
-	@$(BIN)/python -m pytest -o timeout=240 --cache-clear $(1) || { \
+	$(BIN)/python -m pytest -o timeout=240 --cache-clear $(1) || { \
 		test $$? -eq 1 || exit 1; \
 		echo "--- Tests failed, see above. Each is now run once more, with nothing beside it. ---"; \
 		$(BIN)/python -m pytest -o timeout=240 --last-failed --last-failed-no-failures=none $(2); \
 		echo "--- All that failed before passed alone. Look into why: see the first run above. ---"; }
 endef
 
-test: setup ## Run the tests; those that fail beside others once more, by themselves.
-	$(call tests_twice,-n 2 --dist loadfile -m "not load" $(TESTS),-m "not load" $(TESTS))
+# What tests build and only read, such as a trained world, all passes share. Files come in their
+# order, units last: in xdist's own, most tests first, the longest would be left for the end.
+test: setup kernels ## Run the tests; those that fail beside others once more, by themselves.
+	@export RECMESH_TESTS_BUILT="$$(mktemp -d)"; trap 'rm -rf "$$RECMESH_TESTS_BUILT"' EXIT; \
+	$(call tests_twice,-n 2 --dist loadfile --no-loadscope-reorder -m "not load" $(TESTS),-m "not load" $(TESTS)); \
 	$(call tests_twice,-m load $(TESTS),-m load $(TESTS))
 
 drill: setup ## Break a mesh on purpose, and bundles under load, full size (about 30 minutes).
@@ -72,7 +84,7 @@ compose-smoke: setup ## Check the whole stack of `docker compose up`.
 	@$(BIN)/python -m deploy.compose.smoke
 
 check: setup ## What CI runs: what looks at the code, two at a time, then the tests.
-	@$(MAKE) --no-print-directory -j 2 --output-sync=target format-check lint typecheck protos-check
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target format-check lint typecheck protos-check kernels
 	@$(MAKE) --no-print-directory test
 
 format: setup ## Format the code.
