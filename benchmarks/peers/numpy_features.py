@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from services.ranker.domain.feature_kernels import DAY_S
 from services.ranker.domain.features import (
-    AFFINITY_SCALE,
     ALL_PLAYS,
+    ARTIST_SCALE,
     COSINE_PLAYS,
+    GENRE_SCALES,
     NEEDS_ORDER,
     NEWEST,
     NEWEST_MEAN,
@@ -120,12 +121,16 @@ def _release_columns(query: RankingQuery, tables: ItemTables) -> Columns:
 
 def _affinity_columns(query: RankingQuery, tables: ItemTables) -> Columns:
     played = query.history_rows[:ALL_PLAYS]
-    weights = _weights(len(played), AFFINITY_SCALE, tables)
+    weights = _weights(len(played), ARTIST_SCALE, tables)
     artists = tables.traits.artists
     decayed = _weight_by_code(artists[played], weights, artists[query.rows])
     plays = _weight_by_code(artists[played], np.ones_like(weights), artists[query.rows])
-    genre = _genre_overlap(tables.traits.genres[played], weights, tables.traits.genres[query.rows])
-    return np.stack([decayed, plays / max(1, len(played)), genre]).astype(np.float32)
+    genres = tables.traits.genres
+    shares = [
+        _genre_overlap(genres[played], _weights(len(played), scale, tables), genres[query.rows])
+        for scale in GENRE_SCALES
+    ]
+    return np.stack([decayed, plays / max(1, len(played)), *shares]).astype(np.float32)
 
 
 def _user_columns(query: RankingQuery, tables: ItemTables) -> Columns:

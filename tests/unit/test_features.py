@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,6 @@ from services.ranker.domain.features import FEATURE_GROUPS, SOURCES, assemble, f
 from services.ranker.domain.values import ItemTables, RankingQuery, SourceColumn
 from signals.bundle import (
     NO_CODE,
-    NO_LIST,
     Companions,
     Embedding,
     ItemStats,
@@ -30,6 +31,8 @@ CONFIDENCE = 40.0
 REGULARIZATION = 0.05
 FEATURES = [feature for group in FEATURE_GROUPS for feature in group.features]
 SAID = ("rank", "score")
+PARTS = ("just_now", "lately", "a_while_ago")
+"""Of what successors say, in the order of their scales."""
 SEEDS = pytest.mark.parametrize("seed", range(6))
 
 
@@ -66,8 +69,10 @@ def random_tables(random: np.random.Generator, order: str = "time") -> ItemTable
         facts=facts(order),
         embedding=Embedding(vectors, vectors.astype(np.float64).T @ vectors),
         neighbours=random_neighbours(random),
-        successors=Successors(*random_partial_links(random)),
-        companions=Companions(*random_partial_links(random)),
+        successors=Successors(
+            *random_regression(random, (0.5, 3.0, 20.0), part=2 / 3 if order != "none" else 0)
+        ),
+        companions=Companions(*random_regression(random, (math.inf,))),
         stats=ItemStats(
             share=share,
             recent_share=np.where(random.random(N_ITEMS) < 0.3, 0, share[::-1]).astype(np.float32),
@@ -97,15 +102,19 @@ def random_neighbours(random: np.random.Generator) -> Neighbours:
     return Neighbours(rows, scores)
 
 
-def random_partial_links(
-    random: np.random.Generator,
-) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
-    """Return lists of either sign, farthest from 0 first; a third of the items has none."""
-    has_list = random.random(N_ITEMS) < 2 / 3
-    lists = np.where(has_list, np.cumsum(has_list) - 1, NO_LIST).astype(np.uint32)
-    some = random_neighbours(random)
-    signs = random.choice([np.float32(-1), np.float32(1)], some.scores.shape)
-    return lists, some.rows[has_list], (some.scores * signs)[has_list]
+def random_regression(
+    random: np.random.Generator, scales: Sequence[float], part: float = 2 / 3
+) -> tuple[NDArray[Any], ...]:
+    """Return weights of either sign between a part of the items; some of them say nothing."""
+    rows = np.flatnonzero(random.random(N_ITEMS) < part).astype(np.uint32)
+    places = np.full(N_ITEMS, -1, dtype=np.int32)
+    places[rows] = np.arange(len(rows))
+    shape = (len(scales), len(rows), len(rows))
+    weights = random.integers(-32_767, 32_768, shape).astype(np.int16)
+    weights[:, random.random(shape[1:]) < 0.5] = 0
+    units = (random.random(shape[:2]) * 1e-5).astype(np.float32)
+    units[:, ::9] = 0
+    return places, np.array(scales, dtype=np.float32), rows, weights, units
 
 
 def random_query(random: np.random.Generator, n_plays: int) -> RankingQuery:
@@ -143,6 +152,8 @@ class Oracle:
         if what.startswith("decay_"):
             scale = float(what.removeprefix("decay_"))
             return self.of_links(prefix, lambda links: weighed(links, scale), row)
+        if what in PARTS:
+            return self.part(PARTS.index(what), row)
         summaries: dict[str, Callable[[Sequence[float]], float]] = {
             "last": lambda links: links[0],
             "second": lambda links: links[1] if len(links) > 1 else 0.0,
@@ -169,7 +180,10 @@ class Oracle:
             "item_age_days": self.age_days,
             "artist_decay": lambda row: self.artist(row, 20.0),
             "artist_share": lambda row: self.artist(row, math.inf) / max(1, len(self.played(200))),
-            "genre_overlap": self.genre_overlap,
+            **{
+                f"genre_decay_{scale:g}": partial(self.genre_share, scale)
+                for scale in (1.0, 5.0, 20.0, math.inf)
+            },
             "history_plays": lambda _: len(self.query.history_rows),
             "newest_play_days": self.newest_play_days,
             "history_share_rank": self.history_share_rank,
@@ -198,20 +212,39 @@ class Oracle:
         return [int(row) for row in self.query.history_rows[:limit]]
 
     def of_links(self, prefix: str, what: Callable[[Sequence[float]], float], row: int) -> float:
-        links = [self.link(prefix, played, row) for played in self.played(50)]
+        looked_back_on = 200 if prefix == "together" else 50
+        links = [
+            sum(self.parts(prefix, played, ago, row))
+            for ago, played in enumerate(self.played(looked_back_on))
+        ]
         return what(links) if links else math.nan
 
-    def link(self, prefix: str, played: int, row: int) -> float:
+    def part(self, number: int, row: int) -> float:
+        played = self.played(50)
+        said = [self.parts("next", each, ago, row)[number] for ago, each in enumerate(played)]
+        return sum(said) if played else math.nan
+
+    def parts(self, prefix: str, played: int, ago: int, row: int) -> list[float]:
+        """Return what a play says of an item, as it counts for each scale, and its age."""
         if prefix == "link":
-            rows, scores = self.tables.neighbours.rows, self.tables.neighbours.scores
-            number = played
-        else:
-            partial = self.tables.successors if prefix == "next" else self.tables.companions
-            rows, scores = partial.rows, partial.scores
-            number = int(partial.lists[played])
-        if number == NO_LIST:
-            return 0.0
-        pairs = zip(rows[number].tolist(), scores[number].tolist(), strict=True)
+            return [self.link(played, row)]
+        regression = self.tables.successors if prefix == "next" else self.tables.companions
+        of, to = int(regression.places[played]), int(regression.places[row])
+        if of < 0 or to < 0:
+            return [0.0] * len(regression.scales)
+        return [
+            int(weight) * float(unit) * math.exp(-ago / float(scale))
+            for weight, unit, scale in zip(
+                regression.weights[:, of, to],
+                regression.units[:, of],
+                regression.scales,
+                strict=True,
+            )
+        ]
+
+    def link(self, played: int, row: int) -> float:
+        rows, scores = self.tables.neighbours.rows[played], self.tables.neighbours.scores[played]
+        pairs = zip(rows.tolist(), scores.tolist(), strict=True)
         return next((score for other, score in pairs if other == row and score != 0), 0.0)
 
     def vector(self, row: int) -> NDArray[np.float64]:
@@ -258,14 +291,14 @@ class Oracle:
             if artists[other] == artists[row]
         )
 
-    def genre_overlap(self, row: int) -> float:
+    def genre_share(self, scale: float, row: int) -> float:
         mine = [code for code in self.tables.traits.genres[row].tolist() if code != NO_CODE]
         shared = total = 0.0
         for ago, other in enumerate(self.played(200)):
             for code in self.tables.traits.genres[other].tolist():
                 if code != NO_CODE:
-                    total += math.exp(-ago / 20)
-                    shared += math.exp(-ago / 20) * mine.count(code)
+                    total += math.exp(-ago / scale)
+                    shared += math.exp(-ago / scale) * mine.count(code)
         return shared / total if total else 0.0
 
     def newest_play_days(self, _row: int) -> float:
@@ -306,8 +339,7 @@ RANKS = {
     for scored in (
         "link_decay_3",
         "link_decay_10",
-        "next_decay_4",
-        "next_decay_10",
+        "next_decay_inf",
         "together_decay_20",
         "vector_10",
     )
@@ -387,7 +419,7 @@ WEIGHED_BY_RECENCY = (
     "together_decay_",
     "vector_",
     "artist_decay",
-    "genre_overlap",
+    "genre_decay_",
 )
 
 

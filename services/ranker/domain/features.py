@@ -47,11 +47,13 @@ VECTOR_SCALES = (3.0, 10.0, np.inf)
 """Plays after which a play counts 1/e in a user vector, a feature each."""
 RANKED_VECTOR = 10.0
 """The scale whose ranks among the candidates are a feature too."""
-AFFINITY_SCALE = 20.0
+ARTIST_SCALE = 20.0
+GENRE_SCALES = (1.0, 5.0, 20.0, np.inf)
 COSINE_PLAYS = 5
 NEWEST_MEAN = 5
 """Newest plays whose releases and places are averaged."""
 NAN = float("nan")
+LEAST_WEIGHT = 1e-9
 NONE = -1
 """No artist has this code: an item without one has a code of its own."""
 
@@ -210,14 +212,15 @@ def _release_columns(query: RankingQuery, tables: ItemTables) -> Columns:
 
 
 def _affinity_columns(query: RankingQuery, tables: ItemTables) -> Columns:
-    columns = np.empty((3, len(query.rows)), dtype=np.float32)
+    columns = np.empty((2 + len(GENRE_SCALES), len(query.rows)), dtype=np.float32)
     rows, played = for_kernel(query.rows), for_kernel(query.history_rows[:ALL_PLAYS])
-    weights = _weights(len(played), (AFFINITY_SCALE, np.inf), tables)
     artists, genres = for_kernel(tables.traits.artists), for_kernel(tables.traits.genres)
-    sum_by_code(artists[:, None], NONE, played, for_kernel(weights), rows, columns[:2])
+    weights = for_kernel(_weights(len(played), (ARTIST_SCALE, np.inf), tables))
+    sum_by_code(artists[:, None], NONE, played, weights, rows, columns[:2])
     columns[1] /= max(1, len(played))
-    total = sum_by_code(genres, NO_CODE, played, for_kernel(weights[:1]), rows, columns[2:])
-    columns[2] /= max(total[0], 1e-9)
+    weights = for_kernel(_weights(len(played), GENRE_SCALES, tables))
+    totals = sum_by_code(genres, NO_CODE, played, weights, rows, columns[2:])
+    columns[2:] /= np.maximum(totals, LEAST_WEIGHT)[:, None]
     return columns
 
 
@@ -365,7 +368,10 @@ FEATURE_GROUPS = (
         (
             Feature("artist_decay", "summed recency weight of the artist's plays", 0.0),
             Feature("artist_share", "share of recent plays", 0.0),
-            Feature("genre_overlap", "share of recency weight in the item's genres", 0.0),
+            *(
+                Feature(f"genre_decay_{scale:g}", "share of recency weight in its genres", 0.0)
+                for scale in GENRE_SCALES
+            ),
         ),
         _affinity_columns,
     ),
