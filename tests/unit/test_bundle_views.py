@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 
 from signals.bundle import (
     MARKET_COLUMNS,
-    NO_LIST,
     ArrayView,
     Companions,
     Embedding,
@@ -19,11 +19,10 @@ from signals.bundle import (
     Histories,
     IndexedItems,
     ItemKeys,
-    ItemLinks,
     ItemTexts,
     MarketRights,
     Neighbours,
-    PartialLinks,
+    Regression,
     Successors,
     TrendCounts,
     market_column,
@@ -32,15 +31,19 @@ from signals.bundle import (
 from signals.keys import item_keys
 
 RANDOM = np.random.default_rng(3)
-SOME_LINKS = (
-    np.array([NO_LIST, 0, NO_LIST, 1], dtype=np.uint32),
-    np.array([[3, 0], [1, 0]], dtype=np.uint32),
-    np.array([[-0.5, 0.25], [0.5, 0]], dtype=np.float32),
+OF_TWO = (
+    np.array([-1, 0, -1, 1], dtype=np.int32),
+    np.array([2, np.inf], dtype=np.float32),
+    np.array([1, 3], dtype=np.uint32),
+    np.array([[[0, -9], [5, 0]], [[0, 1], [-32_767, 0]]], dtype=np.int16),
+    np.array([[0.5, 0.25], [1, 0]], dtype=np.float32),
 )
-NO_LINKS = (
-    np.full(3, NO_LIST, dtype=np.uint32),
-    np.zeros((0, 2), dtype=np.uint32),
-    np.zeros((0, 2), dtype=np.float32),
+OF_NOBODY = (
+    np.full(3, -1, dtype=np.int32),
+    np.array([2, np.inf], dtype=np.float32),
+    np.zeros(0, dtype=np.uint32),
+    np.zeros((2, 0, 0), dtype=np.int16),
+    np.zeros((2, 0), dtype=np.float32),
 )
 VIEWS = [
     ItemKeys(np.array([1, 5, 2**64 - 1], dtype=np.uint64)),
@@ -48,8 +51,8 @@ VIEWS = [
     GenreNames.of(["Jazz", "Ñu"]),
     Embedding(RANDOM.random((3, 4)).astype(np.float32), RANDOM.random((4, 4))),
     Neighbours(np.array([[1, 0]], dtype=np.uint32), np.array([[0.5, 0]], dtype=np.float32)),
-    Successors(*SOME_LINKS),
-    Companions(*SOME_LINKS),
+    Successors(*OF_TWO),
+    Companions(*OF_TWO),
     IndexedItems(np.array([2, 0], dtype=np.uint32)),
 ]
 EMPTY_VIEWS = [
@@ -58,8 +61,8 @@ EMPTY_VIEWS = [
     GenreNames.of([]),
     Embedding(np.zeros((0, 4), dtype=np.float32), np.zeros((4, 4))),
     Neighbours(np.zeros((0, 7), dtype=np.uint32), np.zeros((0, 7), dtype=np.float32)),
-    Successors(*NO_LINKS),
-    Companions(*NO_LINKS),
+    Successors(*OF_NOBODY),
+    Companions(*OF_NOBODY),
     IndexedItems(np.zeros(0, dtype=np.uint32)),
     Histories(
         np.zeros(0, dtype=np.uint64),
@@ -178,39 +181,34 @@ def test_genre_names_come_back_in_code_order(names: list[str]) -> None:
     assert GenreNames.of(names).names() == tuple(names)
 
 
-def plays(*rows: int) -> NDArray[np.uint32]:
+def rows_of(*rows: int) -> NDArray[np.uint32]:
     return np.array(rows, dtype=np.uint32)
 
 
 @pytest.mark.parametrize("view", [Successors, Companions])
-def test_items_have_the_list_of_their_own_or_none(view: type[PartialLinks]) -> None:
-    links = view(*SOME_LINKS)
-
-    assert links.n_items == 4
-    assert links.lists_of(plays(3, 0, 1, 3)).tolist() == [1, NO_LIST, 0, 1]
-    assert links.lists_of(plays()).tolist() == []
+def test_items_have_their_place_among_those_that_take_part_or_none(view: type[Regression]) -> None:
+    assert view(*OF_TWO).places_of(rows_of(3, 0, 1, 3)).tolist() == [1, -1, 0, 1]
+    assert view(*OF_TWO).places_of(rows_of()).tolist() == []
+    assert view(*OF_NOBODY).places_of(rows_of(2, 0)).tolist() == [-1, -1]
 
 
-def test_every_item_has_neighbours_at_its_own_row() -> None:
-    neighbours = Neighbours(np.zeros((4, 2), dtype=np.uint32), np.zeros((4, 2), dtype=np.float32))
+@pytest.mark.parametrize("of", [OF_TWO, OF_NOBODY], ids=["of two", "of nobody"])
+def test_a_row_beyond_the_items_has_no_place_and_is_refused(of: tuple[Any, ...]) -> None:
+    regression = Successors(*of)
 
-    assert neighbours.n_items == 4
-    assert neighbours.lists_of(plays(3, 0, 3)).tolist() == [3, 0, 3]
+    with pytest.raises(IndexError, match=f"index {len(regression.places)} is out of bounds"):
+        regression.places_of(rows_of(0, len(regression.places)))
 
 
-@pytest.mark.parametrize(
-    "links",
-    [
-        Successors(*SOME_LINKS),
-        Companions(*NO_LINKS),
-        Neighbours(np.zeros((2, 1), dtype=np.uint32), np.zeros((2, 1), dtype=np.float32)),
-        Successors(plays(), *NO_LINKS[1:]),
-    ],
-    ids=["successors", "no lists", "neighbours", "no items"],
-)
-def test_a_play_beyond_the_items_has_no_list_and_is_refused(links: ItemLinks) -> None:
-    with pytest.raises(IndexError, match=f"row {links.n_items} .*: {links.n_items} items"):
-        links.lists_of(plays(links.n_items))
+def test_plays_fade_at_every_scale_from_1_and_never_at_an_infinite_one() -> None:
+    regression = Successors(*OF_TWO)
+
+    fades = regression.fades(3)
+
+    assert fades.dtype == np.float32
+    expected = [[1, np.exp(-0.5), np.exp(-1)], [1, 1, 1]]
+    np.testing.assert_allclose(fades, expected, rtol=1e-6)
+    assert regression.fades(0).shape == (2, 0)
 
 
 def histories() -> Histories:

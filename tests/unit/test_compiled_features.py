@@ -1,8 +1,9 @@
 """Compiled features against those of numpy, over everything that a request may hold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,9 @@ from benchmarks.peers import numpy_features
 from services.ranker.domain import feature_kernels
 from services.ranker.domain.features import SOURCES, assemble, feature_names
 from services.ranker.domain.values import ItemTables, RankingQuery, SourceColumn
-from signals import cholesky, code_tables, fold_in_kernel
+from signals import cholesky, code_tables, fold_in_kernel, regression_kernels
 from signals.bundle import (
     NO_CODE,
-    NO_LIST,
     Companions,
     Embedding,
     ItemStats,
@@ -38,7 +38,7 @@ RANKS = {
     for name in feature_names()
     if name.removesuffix("_rank") in feature_names() and name.endswith("_rank")
 }
-KERNELS = (feature_kernels, cholesky, code_tables, fold_in_kernel)
+KERNELS = (feature_kernels, cholesky, code_tables, fold_in_kernel, regression_kernels)
 
 
 @cache
@@ -58,8 +58,8 @@ def tables(dimension: int, order: str) -> ItemTables:
         facts=facts(dimension, order),
         embedding=Embedding(vectors, vectors.astype(np.float64).T @ vectors),
         neighbours=padded_lists(random),
-        successors=Successors(*signed_lists(random)),
-        companions=Companions(*signed_lists(random)),
+        successors=Successors(*random_regression(random, (0.5, 3.0, 20.0))),
+        companions=Companions(*random_regression(random, (np.inf,))),
         stats=ItemStats(
             share=share,
             recent_share=np.where(random.random(N_ITEMS) < 0.3, 0, share[::-1]).astype(np.float32),
@@ -109,15 +109,19 @@ def padded_lists(random: np.random.Generator) -> Neighbours:
     return Neighbours(rows, scores)
 
 
-def signed_lists(
-    random: np.random.Generator,
-) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]:
-    """Return the same of some items, with scores of either sign, farthest from 0 first."""
-    has_list = random.random(N_ITEMS) < 0.6
-    lists = np.where(has_list, np.cumsum(has_list) - 1, NO_LIST).astype(np.uint32)
-    some = padded_lists(random)
-    signs = random.choice([np.float32(-1), np.float32(1)], some.scores.shape)
-    return lists, some.rows[has_list], (some.scores * signs)[has_list]
+def random_regression(
+    random: np.random.Generator, scales: Sequence[float]
+) -> tuple[NDArray[Any], ...]:
+    """Return weights of either sign between most items; some of them say nothing."""
+    rows = np.flatnonzero(random.random(N_ITEMS) < 0.6).astype(np.uint32)
+    places = np.full(N_ITEMS, -1, dtype=np.int32)
+    places[rows] = np.arange(len(rows))
+    shape = (len(scales), len(rows), len(rows))
+    weights = random.integers(-32_767, 32_768, shape).astype(np.int16)
+    weights[:, random.random(shape[1:]) < 0.5] = 0
+    units = (random.random(shape[:2]) * 1e-5).astype(np.float32)
+    units[:, ::9] = 0
+    return places, np.array(scales, dtype=np.float32), rows, weights, units
 
 
 def query(seed: int, n_plays: int, n_candidates: int, sources: frozenset[str]) -> RankingQuery:

@@ -8,21 +8,20 @@ from numpy.typing import NDArray
 
 from pipeline.event_log import Events
 from pipeline.item_regressions import (
-    COMPANION_RIDGE,
     GREATEST_STEP,
-    SUCCESSOR_RIDGES,
     SUCCESSOR_SCALES,
     SUCCESSOR_WINDOW,
     Participants,
     companions,
     successors,
 )
-from signals.bundle import Regression
+from signals.bundle import Companions, Regression, Successors
 from tests.unit.event_logs import events
 
 Weights = NDArray[np.float64]
 N_ITEMS = 9
 UNPLAYED = 8
+NEXT_RIDGE, TOGETHER_RIDGE = 700.0, 900.0
 ALL = 100
 """More than there are items: all that were played take part."""
 SOLVER_ERRORS = {"Successors": 5e-5, "Companions": 1e-6}
@@ -53,6 +52,16 @@ def two_tastes(users: int) -> Events:
     return events(np.repeat(np.arange(users), 3).tolist(), [row for one in plays for row in one])
 
 
+def followers_in(
+    log: Events, n_items: int = N_ITEMS, *, order: str = "time", most: int = ALL
+) -> Successors:
+    return successors(log, n_items, order=order, most=most, ridge=NEXT_RIDGE)
+
+
+def together_in(log: Events, n_items: int = N_ITEMS, *, most: int = ALL) -> Companions:
+    return companions(log, n_items, most=most, ridge=TOGETHER_RIDGE)
+
+
 def sequences(log: Events) -> list[list[int]]:
     return [log.rows[log.users == user].tolist() for user in np.unique(log.users)]
 
@@ -60,7 +69,7 @@ def sequences(log: Events) -> list[list[int]]:
 def successor_weights(log: Events, taking_part: Sequence[int]) -> Weights:
     """Return the regression's weights [s, m, m] between `taking_part`, by its definition."""
     size, scales = len(taking_part), len(SUCCESSOR_SCALES)
-    before = np.diag(np.repeat(SUCCESSOR_RIDGES, size))
+    before = NEXT_RIDGE * np.eye(scales * size)
     after = np.zeros((scales * size, size))
     for plays in sequences(log):
         is_of = (np.array(plays)[:, None] == np.array(taking_part)).astype(np.float64)
@@ -74,13 +83,14 @@ def successor_weights(log: Events, taking_part: Sequence[int]) -> Weights:
             [[is_of.T @ (is_near * (p.T @ q)) @ is_of for q in fades] for p in fades]
         )
         after += np.vstack([is_of.T @ (is_near * fade).T @ is_of for fade in fades])
-    return without_own(np.linalg.solve(before, after).reshape(scales, size, size))
+    solution = np.asarray(np.linalg.solve(before, after), dtype=np.float64)
+    return without_own(solution.reshape(scales, size, size))
 
 
 def companion_weights(log: Events, taking_part: Sequence[int]) -> Weights:
     """Return EASE's weights [1, m, m] between `taking_part`, by its definition."""
     has = np.array([[row in plays for row in taking_part] for plays in sequences(log)])
-    gram = has.T.astype(np.float64) @ has + COMPANION_RIDGE * np.eye(len(taking_part))
+    gram = has.T.astype(np.float64) @ has + TOGETHER_RIDGE * np.eye(len(taking_part))
     inverse = np.linalg.inv(gram)
     weights = [[-inverse[i, j] / inverse[j, j] for j in range(len(gram))] for i in range(len(gram))]
     return without_own(np.array([weights]))
@@ -92,7 +102,7 @@ def without_own(weights: Weights) -> Weights:
 
 def dense(regression: Regression) -> Weights:
     """Return the weights that steps and units stand for, [s, m, m]."""
-    return regression.weights * regression.units[:, :, None].astype(np.float64)
+    return regression.weights.astype(np.float64) * regression.units[:, :, None]
 
 
 def assert_rounded(found: Regression, expected: Weights) -> None:
@@ -107,9 +117,9 @@ def assert_rounded(found: Regression, expected: Weights) -> None:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("plays_each", [2, 40, 150], ids=["short", "long", "beyond the window"])
 def test_successors_solve_the_regression_of_the_next_play(seed: int, plays_each: int) -> None:
-    log = random_log(seed, plays_each=plays_each)
+    log = random_log(seed, plays_each=plays_each, users=12)
 
-    found = successors(log, N_ITEMS, order="time", most=ALL)
+    found = followers_in(log)
 
     assert found.scales.tolist() == [np.float32(scale) for scale in SUCCESSOR_SCALES]
     assert_rounded(found, successor_weights(log, range(UNPLAYED)))
@@ -120,7 +130,7 @@ def test_successors_solve_the_regression_of_the_next_play(seed: int, plays_each:
 def test_companions_are_those_of_the_closed_form(seed: int, users: int) -> None:
     log = random_log(seed, plays_each=6, users=users)
 
-    found = companions(log, N_ITEMS, most=ALL)
+    found = together_in(log)
 
     assert found.scales.tolist() == [np.inf]
     assert_rounded(found, companion_weights(log, range(UNPLAYED)))
@@ -131,8 +141,8 @@ def test_what_is_left_out_still_counts_as_time() -> None:
     plays = np.bincount(log.rows, minlength=N_ITEMS)
     most_played = sorted(np.argsort(-plays, kind="stable")[:4].tolist())
 
-    followers = successors(log, N_ITEMS, order="position", most=4)
-    together = companions(log, N_ITEMS, most=4)
+    followers = followers_in(log, order="position", most=4)
+    together = together_in(log, most=4)
 
     expected = successor_weights(log, most_played)
     assert_rounded(followers, expected)
@@ -159,8 +169,8 @@ def test_who_takes_part_has_a_place_in_row_order_and_weights_at_every_scale(most
     assert size == min(most, UNPLAYED)
 
     for scales, found in (
-        (len(SUCCESSOR_SCALES), successors(log, N_ITEMS, order="time", most=most)),
-        (1, companions(log, N_ITEMS, most=most)),
+        (len(SUCCESSOR_SCALES), followers_in(log, most=most)),
+        (1, together_in(log, most=most)),
     ):
         assert found.rows.tolist() == part.rows.tolist()
         assert found.places.tolist() == part.places.tolist()
@@ -172,8 +182,8 @@ def test_the_farthest_weight_of_each_item_takes_every_step_of_either_sign() -> N
     listened, had = random_log(2, plays_each=40), two_tastes(users=3_000)
 
     for found in (
-        successors(listened, N_ITEMS, order="time", most=ALL),
-        companions(had, N_ITEMS, most=ALL),
+        followers_in(listened),
+        together_in(had),
     ):
         assert (found.units > 0).all()
         farthest = np.abs(found.weights.astype(np.int32)).max(axis=2)
@@ -185,7 +195,7 @@ def test_the_farthest_weight_of_each_item_takes_every_step_of_either_sign() -> N
 def test_no_item_weighs_for_itself_however_often_it_is_repeated() -> None:
     log = events([0] * 40 + [1] * 40, [0, 0, 0, 1] * 20)
 
-    for found in (successors(log, 2, order="time", most=ALL), companions(log, 2, most=ALL)):
+    for found in (followers_in(log, 2), together_in(log, 2)):
         for weights in found.weights.tolist():
             assert (weights[0][0], weights[1][1]) == (0, 0)
             assert abs(weights[0][1]) == abs(weights[1][0]) == GREATEST_STEP
@@ -195,11 +205,11 @@ def test_each_repeat_is_a_play_to_successors_and_none_to_companions() -> None:
     once = events([0, 0, 1, 1], [0, 1, 0, 2])
     again = events([0, 0, 0, 0, 1, 1], [0, 1, 0, 1, 0, 2])
 
-    had_once, had_again = (companions(log, 3, most=ALL) for log in (once, again))
+    had_once, had_again = (together_in(log, 3) for log in (once, again))
     assert had_once.weights.tobytes() == had_again.weights.tobytes()
     assert had_once.units.tobytes() == had_again.units.tobytes()
-    found = successors(again, 3, order="time", most=ALL)
-    only_once = dense(successors(once, 3, order="time", most=ALL))
+    found = followers_in(again, 3)
+    only_once = dense(followers_in(once, 3))
     assert (dense(found)[:, 0, 1] > 1.9 * only_once[:, 0, 1]).all()
     assert (only_once[:, 0, 1] > 0).all()
     assert_rounded(found, successor_weights(again, [0, 1, 2]))
@@ -208,7 +218,7 @@ def test_each_repeat_is_a_play_to_successors_and_none_to_companions() -> None:
 def test_two_plays_of_one_item_are_each_the_others() -> None:
     log = events([0] * 30, [0, 0, 1] * 10)
 
-    found = successors(log, 2, order="time", most=ALL)
+    found = followers_in(log, 2)
 
     assert_rounded(found, successor_weights(log, [0, 1]))
 
@@ -216,8 +226,8 @@ def test_two_plays_of_one_item_are_each_the_others() -> None:
 def test_one_users_last_play_says_nothing_of_the_next_users_first() -> None:
     log = events([0, 0, 1, 1], [0, 1, 2, 3])
 
-    followers = successors(log, 4, order="time", most=ALL)
-    together = companions(log, 4, most=ALL)
+    followers = followers_in(log, 4)
+    together = together_in(log, 4)
 
     for weights in followers.weights:
         assert np.argwhere(weights).tolist() == [[0, 1], [2, 3]]
@@ -225,7 +235,7 @@ def test_one_users_last_play_says_nothing_of_the_next_users_first() -> None:
 
 
 def test_who_has_nothing_to_say_has_a_unit_of_0() -> None:
-    found = successors(events([0, 0], [0, 1]), 2, order="time", most=ALL)
+    found = followers_in(events([0, 0], [0, 1]), 2)
 
     assert (found.units[:, 0] > 0).all()
     assert found.units[:, 1].tolist() == [0] * len(SUCCESSOR_SCALES)
@@ -235,19 +245,19 @@ def test_who_has_nothing_to_say_has_a_unit_of_0() -> None:
 def test_a_log_without_order_has_companions_and_no_successors() -> None:
     log = random_log(3, plays_each=10)
 
-    followers = successors(log, N_ITEMS, order="none", most=ALL)
+    followers = followers_in(log, order="none")
 
     assert followers.places.tolist() == [-1] * N_ITEMS
     assert followers.rows.size == followers.weights.size == 0
-    assert len(companions(log, N_ITEMS, most=ALL).rows) == UNPLAYED
+    assert len(together_in(log).rows) == UNPLAYED
 
 
 def test_without_plays_nothing_takes_part() -> None:
     nothing = events([], [])
 
     for scales, found in (
-        (len(SUCCESSOR_SCALES), successors(nothing, 3, order="time", most=ALL)),
-        (1, companions(nothing, 3, most=ALL)),
+        (len(SUCCESSOR_SCALES), followers_in(nothing, 3)),
+        (1, together_in(nothing, 3)),
     ):
         assert found.places.tolist() == [-1] * 3
         assert found.weights.shape == (scales, 0, 0)
@@ -262,10 +272,10 @@ def test_equal_logs_give_equal_bits() -> None:
 
     for one, other in (
         (
-            successors(first, N_ITEMS, order="time", most=ALL),
-            successors(again, N_ITEMS, order="time", most=ALL),
+            followers_in(first),
+            followers_in(again),
         ),
-        (companions(first, N_ITEMS, most=ALL), companions(again, N_ITEMS, most=ALL)),
+        (together_in(first), together_in(again)),
     ):
         assert one.weights.tobytes() == other.weights.tobytes()
         assert one.units.tobytes() == other.units.tobytes()

@@ -7,15 +7,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from services.candidates.domain.similar import RECENCY_SCALE, RECENT_PLAYS, similar_candidates
+from services.candidates.domain.similar import (
+    LOOKED_AT,
+    RECENT_PLAYS,
+    Scored,
+    similar_candidates,
+)
 from services.candidates.domain.unseen import is_unseen
 from services.candidates.domain.values import Candidates, Query
 from signals.bloom import build_filter
 from signals.bundle import ItemKeys, Neighbours
 from signals.decay import recency_weights
+from signals.item_to_item import neighbour_scores
 from signals.tiers import Tier
 from signals.top import best_first
 
+RECENCY_SCALE = 10.0
 ITEMS = ItemKeys(np.arange(8, dtype=np.uint64) * 1_000_003)
 NEIGHBOURS = Neighbours(
     rows=np.array(
@@ -32,33 +39,43 @@ def rows_of(values: list[int]) -> NDArray[np.uint32]:
     return np.array(values, dtype=np.uint32)
 
 
+def scored_by(neighbours: Neighbours, recency_scale: float = RECENCY_SCALE) -> Scored:
+    def scored(
+        plays: NDArray[np.uint32], most: int | None
+    ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+        weights = recency_weights(len(plays), recency_scale)
+        return neighbour_scores(neighbours, plays, weights, most)
+
+    return scored
+
+
 def query(history: list[int], *, limit: int = 10, had: tuple[int, ...] = ()) -> Query:
     seen_filter = build_filter(ITEMS.keys[list(had)]) if had else b""
     return Query(limit, rows_of(history), seen_filter, rows_of([]), market="")
 
 
 def test_neighbours_of_the_newest_play_come_first() -> None:
-    found = similar_candidates(query([2, 0]), NEIGHBOURS, ITEMS, recency_scale=1.0)
+    found = similar_candidates(query([2, 0]), scored_by(NEIGHBOURS, 1.0), ITEMS)
 
     assert found.rows.tolist() == [4, 1]
     np.testing.assert_allclose(found.scores, [0.9, 0.6 * math.exp(-1)], rtol=1e-6)
 
 
 def test_without_order_all_plays_weigh_alike() -> None:
-    found = similar_candidates(query([4, 3, 5]), NEIGHBOURS, ITEMS, recency_scale=math.inf)
+    found = similar_candidates(query([4, 3, 5]), scored_by(NEIGHBOURS, math.inf), ITEMS)
 
     assert found.rows.tolist() == [6, 7]
     assert found.scores.tolist() == [1.5, 0.5]
 
 
 def test_what_was_had_leaves_room_for_what_was_not() -> None:
-    found = similar_candidates(query([5], limit=1, had=(6,)), NEIGHBOURS, ITEMS)
+    found = similar_candidates(query([5], limit=1, had=(6,)), scored_by(NEIGHBOURS), ITEMS)
 
     assert found.rows.tolist() == [7]
 
 
 def test_ties_go_to_the_lower_row() -> None:
-    found = similar_candidates(query([5], limit=1), NEIGHBOURS, ITEMS)
+    found = similar_candidates(query([5], limit=1), scored_by(NEIGHBOURS), ITEMS)
 
     assert found.rows.tolist() == [6]
 
@@ -66,7 +83,7 @@ def test_ties_go_to_the_lower_row() -> None:
 def test_only_the_newest_plays_are_looked_up_where_they_fill_the_list() -> None:
     history = [7] * (RECENT_PLAYS - 1) + [2, 3]
 
-    found = similar_candidates(query(history, limit=1), NEIGHBOURS, ITEMS)
+    found = similar_candidates(query(history, limit=1), scored_by(NEIGHBOURS), ITEMS)
 
     assert found.rows.tolist() == [4]
 
@@ -74,19 +91,41 @@ def test_only_the_newest_plays_are_looked_up_where_they_fill_the_list() -> None:
 def test_older_plays_fill_the_list_of_who_had_all_that_follows_the_newest() -> None:
     history = [7] * (RECENT_PLAYS - 1) + [2, 3]
 
-    found = similar_candidates(query(history, limit=2), NEIGHBOURS, ITEMS)
+    found = similar_candidates(query(history, limit=2), scored_by(NEIGHBOURS), ITEMS)
 
     assert found.rows.tolist() == [4, 5]
 
 
 def test_items_without_neighbours_propose_nothing() -> None:
-    found = similar_candidates(query([6, 7]), NEIGHBOURS, ITEMS)
+    found = similar_candidates(query([6, 7]), scored_by(NEIGHBOURS), ITEMS)
 
     assert len(found.rows) == len(found.scores) == 0
 
 
+def asked_for(history: list[int], *, limit: int, had: tuple[int, ...]) -> list[int | None]:
+    """Return how many were asked of the score, one number a look."""
+    asked: list[int | None] = []
+
+    def scored(
+        plays: NDArray[np.uint32], most: int | None
+    ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+        asked.append(most)
+        return scored_by(NEIGHBOURS)(plays, most)
+
+    similar_candidates(query(history, limit=limit, had=had), scored, ITEMS)
+    return asked
+
+
+def test_all_are_asked_for_only_where_what_was_had_leaves_the_best_short() -> None:
+    everything = [0, 1, 2, 3, 4, 5]
+
+    assert asked_for(everything, limit=1, had=()) == [LOOKED_AT]
+    assert asked_for(everything, limit=1, had=tuple(range(8))) == [LOOKED_AT, None]
+    assert asked_for(everything, limit=3, had=tuple(range(8))) == [3 * LOOKED_AT]
+
+
 def test_an_empty_history_proposes_nothing() -> None:
-    assert len(similar_candidates(query([]), NEIGHBOURS, ITEMS).rows) == 0
+    assert len(similar_candidates(query([]), scored_by(NEIGHBOURS), ITEMS).rows) == 0
 
 
 def numpy_similar(query: Query, neighbours: Neighbours, items: ItemKeys) -> Candidates:
@@ -129,7 +168,7 @@ def test_an_answer_has_the_bits_and_the_order_of_numpys(
         market="",
     )
 
-    found = similar_candidates(asked, neighbours, items)
+    found = similar_candidates(asked, scored_by(neighbours), items)
 
     expected = numpy_similar(asked, neighbours, items)
     assert found.rows.tolist() == expected.rows.tolist()
