@@ -270,7 +270,7 @@ def _vector(value: float) -> Damage:
     return damage
 
 
-def _set(place: int | tuple[int, int], value: float) -> Callable[[np.typing.NDArray[Any]], None]:
+def _set(place: int | tuple[int, ...], value: float) -> Callable[[np.typing.NDArray[Any]], None]:
     def edit(array: np.typing.NDArray[Any]) -> None:
         array[place] = value
 
@@ -394,14 +394,24 @@ DAMAGES: Mapping[str, Damage] = {
     "neighbour out of range": edit_array("Neighbours.rows", _set((0, 0), 10**9)),
     "neighbour scores of NaN": edit_array("Neighbours.scores", _set((0, 0), np.nan)),
     "neighbour scores unsorted": edit_array("Neighbours.scores", lambda s: s[:, ::-1].copy()),
-    "successor out of range": edit_array("Successors.rows", _set((0, 0), 10**9)),
-    "successor list out of range": edit_array("Successors.lists", _set(0, 10**9)),
-    "successor scores of NaN": edit_array("Successors.scores", _set((0, 0), np.nan)),
-    "successors of another training": edit_array("Successors.scores", np.negative),
-    "companion out of range": edit_array("Companions.rows", _set((0, 0), 10**9)),
-    "companion scores unsorted": edit_array("Companions.scores", lambda s: s[:, ::-1].copy()),
-    "companion of one list more": edit_array("Companions.rows", lambda r: np.vstack([r, r[:1]])),
-    "companions of another training": edit_array("Companions.scores", np.negative),
+    "successor place out of range": edit_array("Successors.places", _set(0, 10**9)),
+    "successor places swapped": edit_array("Successors.places", _swap(0, 1)),
+    "successor rows falling": edit_array("Successors.rows", lambda rows: rows[::-1].copy()),
+    "successor row out of range": edit_array("Successors.rows", _set(-1, 10**9)),
+    "successor unit of NaN": edit_array("Successors.units", _set((0, 0), np.nan)),
+    "successor scale of 0": edit_array("Successors.scales", _set(0, 0)),
+    "successor that weighs for itself": edit_array("Successors.weights", _set((0, 3, 3), 1)),
+    "successors of another training": edit_array("Successors.weights", np.negative),
+    "successors of other scales": edit_array("Successors.scales", lambda s: s * s.dtype.type(2)),
+    "companion place out of range": edit_array("Companions.places", _set(0, 10**9)),
+    "companion row twice": edit_array("Companions.rows", lambda rows: rows // 2 * 2),
+    "companion of one item less": edit_array("Companions.weights", lambda w: w[:, :-1, :-1].copy()),
+    "companion of one scale more": edit_array("Companions.weights", lambda w: np.vstack([w, w])),
+    "companion weights of wider numbers": edit_array(
+        "Companions.weights", lambda weights: weights.astype(np.int32)
+    ),
+    "companion units infinite": edit_array("Companions.units", lambda u: np.full_like(u, np.inf)),
+    "companions of another training": edit_array("Companions.weights", np.negative),
     "keys unsorted": edit_array("ItemKeys.keys", _swap(0, 1)),
     "keys of other ids": edit_array("ItemKeys.keys", lambda keys: keys + np.uint64(1)),
     "keys of another type": edit_array("ItemKeys.keys", lambda keys: keys.astype(np.int64)),

@@ -41,6 +41,8 @@ FILE_OF = {
     "NaN": "Embedding.vectors.npy",
     "zero": "Embedding.vectors.npy",
     "neighbour": "Neighbours.",
+    "successor": "Successors.",
+    "companion": "Companions.",
     "keys": "ItemKeys.keys",
     "text": "ItemTexts.",
     "popularity": "Popularity.rows.npy",
@@ -55,6 +57,7 @@ BY_PROBES_ALONE = frozenset(
         "model with leaves negated",
         "facts of another confidence",
         "successors of another training",
+        "successors of other scales",
         "companions of another training",
     }
 )

@@ -13,13 +13,9 @@ from meshkit.bundles import Bundle
 from pipeline.array_checks import ARRAY_CHECKS, SHAPES, UnsoundError, check_facts, check_shapes
 from pipeline.forest_files import FILES as FOREST
 from pipeline.tables import Tables
-from signals.bundle import NO_LIST
 from signals.bundle_facts import BundleFacts
 
 Edit = Callable[[NDArray[Any]], Any]
-
-LIST_5_ITEM = 5
-"""The item whose list is the sixth: nobody played `UNPLAYED_ID` alone."""
 
 
 @pytest.fixture(scope="module")
@@ -127,26 +123,26 @@ def test_columns_in_another_order_are_refused(copy: Path, facts: BundleFacts) ->
         check_arrays(copy, facts)
 
 
-def list_5_ends(scores: NDArray[Any]) -> None:
-    scores[5, (scores[5] != 0).sum() - 1] = 0
-
-
-LINK_FAULTS: list[tuple[str, Edit, str]] = [
-    ("lists", put(0, 10**9), "does not number the lists"),
-    ("lists", put(0, NO_LIST), "does not number the lists"),
-    ("lists", swap(0, 1), "does not number the lists"),
-    ("lists", put(1, 0), "does not number the lists"),
-    ("rows", put((5, 0), 60), "holds row 60"),
-    ("rows", put((5, 0), LIST_5_ITEM), f"row {LIST_5_ITEM} holds the item itself"),
-    ("rows", lambda rows: put((5, 1), rows[5, 0])(rows), f"row {LIST_5_ITEM} holds a row twice"),
-    ("rows", put((5, -1), 1), f"row {LIST_5_ITEM} holds a row in its padding"),
-    ("scores", list_5_ends, f"row {LIST_5_ITEM} holds a row in its padding"),
-    ("scores", put((5, 0), np.nan), f"row {LIST_5_ITEM} has a score that is no number"),
-    ("scores", put((5, 3), -np.inf), f"row {LIST_5_ITEM} has a score that is no number"),
-    ("scores", put((5, 0), 0), f"row {LIST_5_ITEM} is not the farthest from 0 first"),
-    ("scores", put((5, 1), -9), f"row {LIST_5_ITEM} is not the farthest from 0 first"),
+REGRESSION_FAULTS: list[tuple[str, Edit, str]] = [
+    ("places", put(0, 10**9), "does not number the items"),
+    ("places", put(0, -1), "does not number the items"),
+    ("places", put(0, -2), "does not number the items"),
+    ("places", swap(0, 1), "does not number the items"),
+    ("places", put(1, 0), "does not number the items"),
+    ("rows", put(5, 60), "holds row 60"),
+    ("rows", swap(0, 1), "does not rise"),
+    ("rows", lambda rows: put(1, rows[0])(rows), "does not rise"),
+    ("scales", put(0, 0), "not above 0"),
+    ("scales", put(0, -1), "not above 0"),
+    ("scales", put(0, np.nan), "not above 0"),
+    ("units", put((0, 5), np.nan), "below 0 or none"),
+    ("units", put((0, 5), np.inf), "below 0 or none"),
+    ("units", put((0, 5), -1e-9), "below 0 or none"),
+    ("weights", put((0, 5, 5), 1), "an item that weighs for itself"),
+    ("weights", put((-1, 0, 0), -1), "an item that weighs for itself"),
+    ("weights", lambda weights: weights[:, :, :-1].copy(), "items with"),
 ]
-"""Of a view of some items' links."""
+"""Of a view of a regression."""
 
 FAULTS: list[tuple[str, Edit, str]] = [
     ("ItemKeys.keys", swap(3, 4), "not strictly increasing"),
@@ -183,8 +179,10 @@ FAULTS: list[tuple[str, Edit, str]] = [
     *(
         (f"{view}.{name}", edit, reason)
         for view in ("Successors", "Companions")
-        for name, edit, reason in LINK_FAULTS
+        for name, edit, reason in REGRESSION_FAULTS
     ),
+    ("Successors.scales", lambda scales: scales[::-1].copy(), "does not rise"),
+    ("Successors.scales", put(1, np.inf), "does not rise"),
     ("Popularity.rows", put(0, 60), "holds row 60"),
     ("Popularity.rows", lambda rows: put(1, rows[0])(rows), "every row once"),
     ("Popularity.rows", swap(0, -1), "more listeners than the one before"),
@@ -228,6 +226,21 @@ def test_a_wrong_value_is_refused_with_a_file(
     edit_array(copy, name, edit)
 
     with pytest.raises(UnsoundError, match=rf"^\w+\.\w+\.npy: .*{reason}"):
+        check_arrays(copy, facts)
+
+
+@pytest.mark.parametrize("view", ["Successors", "Companions"])
+@pytest.mark.parametrize("count", [0, 2, 4])
+def test_another_number_of_scales_than_features_have_columns_for_is_refused(
+    view: str, count: int, copy: Path, facts: BundleFacts
+) -> None:
+    for name in ("scales", "weights", "units"):
+        edit_array(
+            copy, f"{view}.{name}", lambda array: np.resize(array, (count, *array.shape[1:]))
+        )
+    edit_array(copy, f"{view}.scales", lambda scales: scales * np.arange(1, count + 1, dtype="f4"))
+
+    with pytest.raises(UnsoundError, match=rf"^{view}\.scales\.npy: has {count} scales of"):
         check_arrays(copy, facts)
 
 
