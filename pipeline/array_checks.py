@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.tables import RECENT_WINDOW_S, Tables, item_places
-from services.ranker.domain.features import SOURCES, feature_names
-from signals.bundle import MARKET_COLUMNS, NO_CODE, NO_MARKET, ArrayView, Regression
+from services.ranker.domain.features import RELATIONS, SOURCES, feature_names
+from signals.bundle import MARKET_COLUMNS, NO_CODE, NO_MARKET, ArrayView, PairWeights
 from signals.bundle_facts import BundleFacts
 from signals.keys import item_key
 
@@ -69,6 +69,14 @@ SHAPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("scales of companions", "items with companions", "items with companions"),
     ),
     "Companions.units": ("<f4", ("scales of companions", "items with companions")),
+    "Transitions.places": ("<i4", ("items",)),
+    "Transitions.scales": ("<f4", ("scales of transitions",)),
+    "Transitions.rows": ("<u4", ("items with transitions",)),
+    "Transitions.weights": (
+        "<i2",
+        ("scales of transitions", "items with transitions", "items with transitions"),
+    ),
+    "Transitions.units": ("<f4", ("scales of transitions", "items with transitions")),
     "Popularity.rows": ("<u4", ("items",)),
     "ItemStats.share": ("<f4", ("items",)),
     "ItemStats.recent_share": ("<f4", ("items",)),
@@ -137,6 +145,7 @@ def check_facts(facts: BundleFacts) -> None:
 def check_shapes(directory: Path, tables: Tables) -> None:
     """Raise UnsoundError unless every array has its type, its shape and the header of both."""
     facts = tables.facts
+    parts = {relation.prefix: len(relation.parts) for relation in RELATIONS}
     sizes = {
         "items": facts.items,
         "3 items + 1": 3 * facts.items + 1,
@@ -146,6 +155,8 @@ def check_shapes(directory: Path, tables: Tables) -> None:
         "users": facts.users,
         "users + 1": facts.users + 1,
         "events": facts.events,
+        "scales of successors": parts["next"],
+        "scales of companions": parts["together"],
     }
     for name, array in _arrays(tables).items():
         dtype, dimensions = SHAPES[name]
@@ -297,26 +308,29 @@ def _check_neighbours(tables: Tables) -> None:
 
 
 def _check_successors(tables: Tables) -> None:
-    _check_regression("Successors", tables.successors)
+    _check_pair_weights("Successors", tables.successors)
 
 
 def _check_companions(tables: Tables) -> None:
-    _check_regression("Companions", tables.companions)
+    _check_pair_weights("Companions", tables.companions)
 
 
-def _check_regression(view: str, regression: Regression) -> None:
+def _check_transitions(tables: Tables) -> None:
+    _check_pair_weights("Transitions", tables.transitions)
+
+
+def _check_pair_weights(view: str, pairs: PairWeights) -> None:
     """Raise UnsoundError unless items are numbered in row order and no item weighs for itself."""
-    rows, scales, units = regression.rows, regression.scales, regression.units
-    _check_rows(f"{view}.rows", rows, len(regression.places))
+    rows, scales, units = pairs.rows, pairs.scales, pairs.units
+    _check_rows(f"{view}.rows", rows, len(pairs.places))
     _require((rows[1:] > rows[:-1]).all(), f"{view}.rows", "does not rise")
-    places = np.full(len(regression.places), -1, dtype=np.int32)
+    places = np.full(len(pairs.places), -1, dtype=np.int32)
     places[rows] = np.arange(len(rows))
-    is_numbered = np.array_equal(regression.places, places)
+    is_numbered = np.array_equal(pairs.places, places)
     _require(is_numbered, f"{view}.places", "does not number the items of its rows")
     _require(len(scales) and (scales > 0).all(), f"{view}.scales", "has one that is not above 0")
-    _require((scales[1:] > scales[:-1]).all(), f"{view}.scales", "does not rise")
     _require((np.isfinite(units) & (units >= 0)).all(), f"{view}.units", "has one below 0 or none")
-    own = np.diagonal(regression.weights, axis1=1, axis2=2)
+    own = np.diagonal(pairs.weights, axis1=1, axis2=2)
     _require(not own.any(), f"{view}.weights", "has an item that weighs for itself")
 
 
@@ -509,6 +523,7 @@ ARRAY_CHECKS = (
     ArrayCheck("Neighbours", _check_neighbours),
     ArrayCheck("Successors", _check_successors),
     ArrayCheck("Companions", _check_companions),
+    ArrayCheck("Transitions", _check_transitions),
     ArrayCheck("Histories", _check_histories),
     ArrayCheck("ItemStats", _check_stats),
     ArrayCheck("ItemStats", _check_places),

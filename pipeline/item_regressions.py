@@ -9,8 +9,7 @@ autoencoders for sparse data", WWW 2019). Both solve systems as large as the ite
 so only the most played do: the rest has neighbour lists, vectors and trends.
 """
 
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -19,7 +18,8 @@ from scipy.linalg import lapack
 from threadpoolctl import threadpool_limits
 
 from pipeline.event_log import Events
-from signals.bundle import Companions, Regression, Successors
+from pipeline.pair_weights import Participants, rounded
+from signals.bundle import Companions, Successors
 
 SUCCESSOR_SCALES = (0.5, 3.0, 20.0)
 """Plays after which a play counts 1/e, with weights of its own at each. Alone, NDCG@10 on
@@ -31,35 +31,11 @@ SUCCESSOR_WINDOW = 50
 COMPANION_RIDGE = 1_000.0
 """Of a few tried on the validation windows: companions alone on 30Music 0.035, 0.038 and 0.040 in
 NDCG@20 with 100, 300 and 1,000; successors there 0.026 with 800 and 0.032 with 10,000."""
-GREATEST_STEP = 32_767
-"""Steps that the farthest weight from 0 of each item is rounded to; the others to as many of the
-same size."""
 THREADS = 2
 """Of the solver. It is the same everywhere: the order of sums depends on it."""
 LEAST_FADE = 1e-5
 
 Matrix = NDArray[np.float32]
-AnyRegression = TypeVar("AnyRegression", bound=Regression)
-
-
-@dataclass(frozen=True, slots=True)
-class Participants:
-    """The items of a regression."""
-
-    rows: NDArray[np.uint32]
-    """uint32 [m], rising."""
-    places: NDArray[np.int32]
-    """int32 [n], the place of each row among them, -1 where it takes no part."""
-
-    @classmethod
-    def most_played(cls, events: Events, n_items: int, most: int) -> "Participants":
-        """Return the `most` items with most plays, and none without a play."""
-        plays = np.bincount(events.rows, minlength=n_items)
-        first = np.lexsort((np.arange(n_items), -plays))[:most]
-        rows = np.sort(first[plays[first] > 0]).astype(np.uint32)
-        places = np.full(n_items, -1, dtype=np.int32)
-        places[rows] = np.arange(len(rows))
-        return cls(rows, places)
 
 
 def successors(
@@ -80,7 +56,7 @@ def successors(
     _accumulate(events.users, part.places[events.rows], scales, SUCCESSOR_WINDOW, before, after)
     before[np.diag_indices(len(before))] += ridge
     weights = _solved(before, after).reshape(size, size, len(scales))
-    return _rounded(Successors, weights.transpose(2, 1, 0), part, scales)
+    return rounded(Successors, weights.transpose(2, 1, 0), part, scales)
 
 
 def companions(
@@ -95,7 +71,7 @@ def companions(
     together[np.diag_indices(len(part.rows))] += ridge
     inverse = _inverted(together)
     weights = inverse / -np.diag(inverse)
-    return _rounded(Companions, weights[None], part, np.array([np.inf]))
+    return rounded(Companions, weights[None], part, np.array([np.inf]))
 
 
 def _none(events: Events) -> Events:
@@ -203,21 +179,3 @@ def _inverted(matrix: Matrix) -> Matrix:
     if fault or late_fault:
         raise np.linalg.LinAlgError(f"the items' matrix is not positive definite ({fault})")
     return np.asarray(np.triu(inverse) + np.triu(inverse, 1).T)
-
-
-def _rounded(
-    kind: type[AnyRegression], weights: Matrix, part: Participants, scales: NDArray[np.float64]
-) -> AnyRegression:
-    """Return `weights` (float32 [s, m, m] between the participants) as a bundle keeps them."""
-    size = len(part.rows)
-    kept = np.array(weights, dtype=np.float32, order="C")
-    kept[:, np.arange(size), np.arange(size)] = 0
-    units = np.abs(kept).max(axis=2, initial=0) / np.float32(GREATEST_STEP)
-    np.divide(kept, units[:, :, None], out=kept, where=units[:, :, None] > 0)
-    return kind(
-        places=part.places,
-        scales=scales.astype(np.float32),
-        rows=part.rows,
-        weights=np.rint(kept).astype(np.int16),
-        units=units,
-    )

@@ -98,6 +98,7 @@ class OfflineMesh:
             neighbours=self.tables.neighbours,
             successors=self.tables.successors,
             companions=self.tables.companions,
+            transitions=self.tables.transitions,
             stats=self.tables.stats,
             traits=self.tables.traits,
         )

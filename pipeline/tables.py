@@ -12,7 +12,7 @@ from pipeline.embed import CONFIDENCE, DIMENSION, REGULARIZATION, embed
 from pipeline.event_log import EventLog, Events
 from pipeline.item_regressions import companions, successors
 from pipeline.recipe import DEFAULT, Recipe
-from pipeline.transitions import neighbour_lists
+from pipeline.transitions import neighbour_lists, transitions
 from pipeline.trending_counts import count_trends
 from services.candidates.adapters.annoy_index import METRIC, write_annoy_index
 from services.ranker.domain.features import feature_names
@@ -31,6 +31,7 @@ from signals.bundle import (
     Neighbours,
     Popularity,
     Successors,
+    Transitions,
     TrendCounts,
 )
 from signals.bundle_facts import BundleFacts
@@ -56,6 +57,7 @@ class Tables:
     neighbours: Neighbours
     successors: Successors
     companions: Companions
+    transitions: Transitions
     popularity: Popularity
     stats: ItemStats
     histories: Histories
@@ -76,6 +78,7 @@ class Tables:
             neighbours=Neighbours.open(directory),
             successors=Successors.open(directory),
             companions=Companions.open(directory),
+            transitions=Transitions.open(directory),
             popularity=Popularity.open(directory),
             stats=ItemStats.open(directory),
             histories=Histories.open(directory),
@@ -128,6 +131,7 @@ def build_tables(
         companions=companions(
             events, n_items, most=recipe.together_items, ridge=recipe.together_ridge
         ),
+        transitions=transitions(events, n_items, order=log.order, most=recipe.next_items),
         popularity=Popularity(_most_listeners_first(events, n_items)),
         stats=_stats(events, n_items, as_of_s),
         histories=_histories(events, log.user_keys),

@@ -1,10 +1,14 @@
-"""Neighbour lists: which items tend to follow which."""
+"""Transitions: which items tend to follow which, as lists and as whole weights."""
+
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numba import njit
 
 from pipeline.event_log import Events
-from signals.bundle import Neighbours
+from pipeline.pair_weights import Participants, rounded
+from signals.bundle import Neighbours, Transitions
 
 LIST_LENGTH = 200
 """Neighbours kept of every item: recall of the lists on MovieLens-1M rises little beyond."""
@@ -22,6 +26,40 @@ list."""
 
 UNORDERED_PLAYS = 200
 """Plays of one user that count as together in a log without order; bounds the pairs to n^2."""
+
+AT_ONCE, SOON, BEFORE = range(3)
+TRANSITION_SCALES = (2.0, 4.0, 4.0)
+"""Plays after which a play counts 1/e for what came right after it, soon after it and before it."""
+
+
+def transitions(events: Events, n_items: int, *, order: str, most: int) -> Transitions:
+    """Return how often each of the `most` played items was played near another.
+
+    Right after it; within `MAX_DISTANCE` plays after it, each 1/distance; and within as many before
+    it; over popularity(j)^0.3. A log without order has none.
+    """
+    known = events if order != "none" else events.where(np.zeros(len(events), dtype=np.bool_))
+    part = Participants.most_played(known, n_items, most)
+    counts = np.zeros((len(TRANSITION_SCALES), len(part.rows), len(part.rows)), dtype=np.float32)
+    _count_transitions(known.users, part.places[known.rows], MAX_DISTANCE, counts)
+    popularity = np.maximum(np.bincount(events.rows, minlength=n_items)[part.rows], 1)
+    counts *= (popularity**-POPULARITY_EXPONENT).astype(np.float32)
+    return rounded(Transitions, counts, part, np.array(TRANSITION_SCALES))
+
+
+@njit(cache=True, error_model="numpy")
+def _count_transitions(users: Any, places: Any, most_distance: int, counts: Any) -> None:
+    """Add 1 for each pair of plays next to each other, and 1/distance for those that are near."""
+    for late in range(len(users)):
+        for distance in range(1, most_distance + 1):
+            early = late - distance
+            if early < 0 or users[early] != users[late]:
+                break
+            if places[early] >= 0 and places[late] >= 0:
+                if distance == 1:
+                    counts[AT_ONCE, places[early], places[late]] += 1.0
+                counts[SOON, places[early], places[late]] += 1.0 / distance
+                counts[BEFORE, places[late], places[early]] += 1.0 / distance
 
 
 def neighbour_lists(

@@ -193,7 +193,7 @@ class Neighbours(ArrayView):
 
 
 @dataclass(frozen=True, slots=True)
-class Regression(ArrayView):
+class PairWeights(ArrayView):
     """What a play of one item says for or against another, of the items that take part.
 
     weights[s, i, j] * units[s, i] is what a play of item i says of item j, as it counts for scale
@@ -203,7 +203,7 @@ class Regression(ArrayView):
     places: NDArray[np.int32]
     """int32 [n], the place of each item among those that take part, -1 where it does not."""
     scales: NDArray[np.float32]
-    """float32 [s], rising: the plays after which a play counts 1/e, infinite where it never
+    """float32 [s], above 0: the plays after which a play counts 1/e, infinite where it never
     fades."""
     rows: NDArray[np.uint32]
     """uint32 [m], the items that take part, rising."""
@@ -225,13 +225,18 @@ class Regression(ArrayView):
 
 
 @dataclass(frozen=True, slots=True)
-class Successors(Regression):
-    """Of the next play on the plays before it."""
+class Successors(PairWeights):
+    """Regression of the next play on the plays before it, at three scales."""
 
 
 @dataclass(frozen=True, slots=True)
-class Companions(Regression):
-    """Of what a user has on what else the user has: one scale, that never fades."""
+class Companions(PairWeights):
+    """Regression of what a user has on what else the user has: one scale, that never fades."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transitions(PairWeights):
+    """How often one item was played right after another, soon after it, and before it."""
 
 
 @dataclass(frozen=True, slots=True)

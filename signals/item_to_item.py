@@ -1,12 +1,12 @@
-"""Item-to-item scores: what neighbour lists and regressions say of items after some plays."""
+"""Item-to-item scores: what neighbour lists and pair weights say of items after some plays."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from signals.bundle import Neighbours, Regression
+from signals.bundle import Neighbours, PairWeights
 from signals.code_tables import fill_strengths
 from signals.kernel_arrays import for_kernel
-from signals.regression_kernels import fill_weights, sum_weights
+from signals.pair_kernels import fill_weights, sum_weights
 from signals.row_sums import best_first, neighbour_sums
 
 
@@ -26,8 +26,8 @@ def neighbour_scores(
     return neighbour_sums(neighbours, recent_rows, weights, most)
 
 
-def regression_scores(
-    regression: Regression,
+def pair_scores(
+    pairs: PairWeights,
     recent_rows: NDArray[np.uint32],
     fades: NDArray[np.float32],
     most: int | None = None,
@@ -36,16 +36,16 @@ def regression_scores(
 
     score(j) = sum over scales s and recent plays i of fades[s, i] * weight(s, i, j); `fades` is
     float32 [scales, recent], newest first. Returns as `neighbour_scores`; an item that takes no
-    part in the regression is not among them. Raises IndexError for a play that is no row.
+    part is not among them. Raises IndexError for a play that is no row.
     """
-    played = regression.places_of(recent_rows)
+    played = pairs.places_of(recent_rows)
     sums = sum_weights(
-        for_kernel(regression.weights),
-        for_kernel(regression.units),
+        for_kernel(pairs.weights),
+        for_kernel(pairs.units),
         for_kernel(played),
         for_kernel(fades),
     )
-    return best_first(regression.rows, sums, most)
+    return best_first(pairs.rows, sums, most)
 
 
 def neighbour_strengths(
@@ -71,22 +71,22 @@ def neighbour_strengths(
     return strengths
 
 
-def regression_strengths(
-    regression: Regression, recent_rows: NDArray[np.uint32], candidates: NDArray[np.uint32]
+def pair_strengths(
+    pairs: PairWeights, recent_rows: NDArray[np.uint32], candidates: NDArray[np.uint32]
 ) -> NDArray[np.float32]:
     """Return what each recent play says of each candidate, float32 [scales, recent, candidates].
 
     A play counts by its own age at every scale, newest first: the sum over scales and plays is the
     regression's prediction. Raises IndexError for a row beyond the items.
     """
-    shape = (len(regression.scales), len(recent_rows), len(candidates))
+    shape = (len(pairs.scales), len(recent_rows), len(candidates))
     strengths = np.zeros(shape, dtype=np.float32)
     fill_weights(
-        for_kernel(regression.weights),
-        for_kernel(regression.units),
-        for_kernel(regression.places_of(recent_rows)),
-        for_kernel(regression.places_of(candidates)),
-        for_kernel(regression.fades(len(recent_rows))),
+        for_kernel(pairs.weights),
+        for_kernel(pairs.units),
+        for_kernel(pairs.places_of(recent_rows)),
+        for_kernel(pairs.places_of(candidates)),
+        for_kernel(pairs.fades(len(recent_rows))),
         strengths,
     )
     return strengths

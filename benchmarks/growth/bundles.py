@@ -28,7 +28,7 @@ from pipeline.tables import (
     _stats,
 )
 from pipeline.train import Course, Report, publish
-from pipeline.transitions import LIST_LENGTH, neighbour_lists
+from pipeline.transitions import LIST_LENGTH, neighbour_lists, transitions
 from pipeline.trending_counts import count_trends
 from signals.bundle import IndexedItems, Neighbours, Popularity
 
@@ -101,6 +101,7 @@ def synthetic_tables(
         followers = successors(
             events, n_items, order=log.order, most=DEFAULT.next_items, ridge=DEFAULT.next_ridge
         )
+        near = transitions(events, n_items, order=log.order, most=DEFAULT.next_items)
         together = companions(
             events, n_items, most=DEFAULT.together_items, ridge=DEFAULT.together_ridge
         )
@@ -117,6 +118,7 @@ def synthetic_tables(
             neighbours=neighbours,
             successors=followers,
             companions=together,
+            transitions=near,
             popularity=Popularity(_most_listeners_first(events, n_items)),
             stats=_stats(events, n_items, as_of_s),
             histories=_histories(events, log.user_keys),
@@ -152,7 +154,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "index": ("annoy",),
     "vectors": ("Embedding", "IndexedItems"),
     "neighbour lists": ("Neighbours",),
-    "regressions": ("Successors", "Companions"),
+    "regressions": ("Successors", "Companions", "Transitions"),
     "histories": ("Histories",),
     "texts": ("ItemTexts",),
     "model": ("ranker",),

@@ -26,7 +26,7 @@ from services.ranker.domain.features import (
     Relation,
 )
 from services.ranker.domain.values import ItemTables, RankingQuery
-from signals.bundle import NO_CODE, Neighbours, Regression
+from signals.bundle import NO_CODE, Neighbours, PairWeights
 from signals.decay import recency_weights
 
 
@@ -222,8 +222,12 @@ def _strengths(
     """Return what recent plays say of candidates, float32 [parts, recent, candidates]."""
     if relation.prefix == "link":
         return _neighbour_strengths(tables.neighbours, recent_rows, candidates)[None]
-    regression = tables.successors if relation.prefix == "next" else tables.companions
-    return _regression_strengths(regression, recent_rows, candidates)
+    pairs = {
+        "next": tables.successors,
+        "after": tables.transitions,
+        "together": tables.companions,
+    }
+    return _pair_strengths(pairs[relation.prefix], recent_rows, candidates)
 
 
 def _neighbour_strengths(
@@ -242,13 +246,13 @@ def _neighbour_strengths(
     return strengths
 
 
-def _regression_strengths(
-    regression: Regression, recent_rows: NDArray[np.uint32], candidates: NDArray[np.uint32]
+def _pair_strengths(
+    pairs: PairWeights, recent_rows: NDArray[np.uint32], candidates: NDArray[np.uint32]
 ) -> NDArray[np.float32]:
-    played, wanted = regression.places[recent_rows], regression.places[candidates]
+    played, wanted = pairs.places[recent_rows], pairs.places[candidates]
     of, to = np.flatnonzero(played >= 0), np.flatnonzero(wanted >= 0)
-    said = regression.weights[:, played[of][:, None], wanted[to]].astype(np.float32)
-    factors = regression.units[:, played[of]] * regression.fades(len(recent_rows))[:, of]
+    said = pairs.weights[:, played[of][:, None], wanted[to]].astype(np.float32)
+    factors = pairs.units[:, played[of]] * pairs.fades(len(recent_rows))[:, of]
     strengths = np.zeros((len(said), len(recent_rows), len(candidates)), dtype=np.float32)
     strengths[:, of[:, None], to] = factors[:, :, None] * said
     return strengths

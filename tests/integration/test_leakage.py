@@ -131,7 +131,7 @@ def futures_of(log: EventLog, choose: Callable[[Cuts], Cut]) -> Futures:
 
 
 def tables_of(log: EventLog, events: Events, as_of_s: int) -> Tables:
-    return build_tables(events, log, as_of_s=as_of_s, seed=SEED, sources=SOURCES)
+    return build_tables(events, log, as_of_s=as_of_s, seed=SEED, recipe=Recipe(sources=SOURCES))
 
 
 def prints(tables: Tables, directory: Path) -> Prints:
@@ -203,8 +203,9 @@ BOTH = {"candidates", "features"}
 SHOWN_BY: Mapping[str, set[str]] = {
     "embedding": {"Embedding.vectors.npy", "Embedding.gram.npy", ANNOY, *BOTH},
     "neighbours": {"Neighbours.rows.npy", "Neighbours.scores.npy", *BOTH},
-    "successors": {"Successors.rows.npy", "Successors.scores.npy", *BOTH},
-    "companions": {"Companions.rows.npy", "Companions.scores.npy", *BOTH},
+    "successors": {"Successors.weights.npy", *BOTH},
+    "transitions": {"Transitions.weights.npy", "features"},
+    "companions": {"Companions.weights.npy", *BOTH},
     "popularity": {"Popularity.rows.npy"},
     "stats": {"ItemStats.share.npy", "ItemStats.share_rank.npy", "features"},
     "histories": {"Histories.rows.npy", "Histories.offsets.npy", *BOTH},

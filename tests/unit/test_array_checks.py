@@ -181,8 +181,6 @@ FAULTS: list[tuple[str, Edit, str]] = [
         for view in ("Successors", "Companions")
         for name, edit, reason in REGRESSION_FAULTS
     ),
-    ("Successors.scales", lambda scales: scales[::-1].copy(), "does not rise"),
-    ("Successors.scales", put(1, np.inf), "does not rise"),
     ("Popularity.rows", put(0, 60), "holds row 60"),
     ("Popularity.rows", lambda rows: put(1, rows[0])(rows), "every row once"),
     ("Popularity.rows", swap(0, -1), "more listeners than the one before"),

@@ -22,8 +22,9 @@ from signals.bundle import (
     ItemTexts,
     MarketRights,
     Neighbours,
-    Regression,
+    PairWeights,
     Successors,
+    Transitions,
     TrendCounts,
     market_column,
     market_name,
@@ -53,6 +54,7 @@ VIEWS = [
     Neighbours(np.array([[1, 0]], dtype=np.uint32), np.array([[0.5, 0]], dtype=np.float32)),
     Successors(*OF_TWO),
     Companions(*OF_TWO),
+    Transitions(*OF_TWO),
     IndexedItems(np.array([2, 0], dtype=np.uint32)),
 ]
 EMPTY_VIEWS = [
@@ -186,7 +188,7 @@ def rows_of(*rows: int) -> NDArray[np.uint32]:
 
 
 @pytest.mark.parametrize("view", [Successors, Companions])
-def test_items_have_their_place_among_those_that_take_part_or_none(view: type[Regression]) -> None:
+def test_items_have_their_place_among_those_that_take_part_or_none(view: type[PairWeights]) -> None:
     assert view(*OF_TWO).places_of(rows_of(3, 0, 1, 3)).tolist() == [1, -1, 0, 1]
     assert view(*OF_TWO).places_of(rows_of()).tolist() == []
     assert view(*OF_NOBODY).places_of(rows_of(2, 0)).tolist() == [-1, -1]

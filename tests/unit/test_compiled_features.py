@@ -16,7 +16,7 @@ from benchmarks.peers import numpy_features
 from services.ranker.domain import feature_kernels
 from services.ranker.domain.features import SOURCES, assemble, feature_names
 from services.ranker.domain.values import ItemTables, RankingQuery, SourceColumn
-from signals import cholesky, code_tables, fold_in_kernel, regression_kernels
+from signals import cholesky, code_tables, fold_in_kernel, pair_kernels
 from signals.bundle import (
     NO_CODE,
     Companions,
@@ -25,6 +25,7 @@ from signals.bundle import (
     ItemTraits,
     Neighbours,
     Successors,
+    Transitions,
 )
 from signals.bundle_facts import BundleFacts
 from signals.kernel_arrays import for_kernel
@@ -38,7 +39,7 @@ RANKS = {
     for name in feature_names()
     if name.removesuffix("_rank") in feature_names() and name.endswith("_rank")
 }
-KERNELS = (feature_kernels, cholesky, code_tables, fold_in_kernel, regression_kernels)
+KERNELS = (feature_kernels, cholesky, code_tables, fold_in_kernel, pair_kernels)
 
 
 @cache
@@ -58,8 +59,9 @@ def tables(dimension: int, order: str) -> ItemTables:
         facts=facts(dimension, order),
         embedding=Embedding(vectors, vectors.astype(np.float64).T @ vectors),
         neighbours=padded_lists(random),
-        successors=Successors(*random_regression(random, (0.5, 3.0, 20.0))),
-        companions=Companions(*random_regression(random, (np.inf,))),
+        successors=Successors(*random_pairs(random, (0.5, 3.0, 20.0))),
+        companions=Companions(*random_pairs(random, (np.inf,))),
+        transitions=Transitions(*random_pairs(random, (2.0, 4.0, 4.0))),
         stats=ItemStats(
             share=share,
             recent_share=np.where(random.random(N_ITEMS) < 0.3, 0, share[::-1]).astype(np.float32),
@@ -109,9 +111,7 @@ def padded_lists(random: np.random.Generator) -> Neighbours:
     return Neighbours(rows, scores)
 
 
-def random_regression(
-    random: np.random.Generator, scales: Sequence[float]
-) -> tuple[NDArray[Any], ...]:
+def random_pairs(random: np.random.Generator, scales: Sequence[float]) -> tuple[NDArray[Any], ...]:
     """Return weights of either sign between most items; some of them say nothing."""
     rows = np.flatnonzero(random.random(N_ITEMS) < 0.6).astype(np.uint32)
     places = np.full(N_ITEMS, -1, dtype=np.int32)
@@ -227,6 +227,7 @@ def test_what_warming_compiled_serves_every_kind_of_array(tmp_path: Path) -> Non
         held.neighbours,
         held.successors,
         held.companions,
+        held.transitions,
         held.stats,
         held.traits,
     ):
@@ -237,6 +238,7 @@ def test_what_warming_compiled_serves_every_kind_of_array(tmp_path: Path) -> Non
         Neighbours.open(tmp_path),
         Successors.open(tmp_path),
         Companions.open(tmp_path),
+        Transitions.open(tmp_path),
         ItemStats.open(tmp_path),
         ItemTraits.open(tmp_path),
     )

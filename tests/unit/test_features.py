@@ -20,6 +20,7 @@ from signals.bundle import (
     ItemTraits,
     Neighbours,
     Successors,
+    Transitions,
 )
 from signals.bundle_facts import BundleFacts
 
@@ -31,8 +32,8 @@ CONFIDENCE = 40.0
 REGULARIZATION = 0.05
 FEATURES = [feature for group in FEATURE_GROUPS for feature in group.features]
 SAID = ("rank", "score")
-PARTS = ("just_now", "lately", "a_while_ago")
-"""Of what successors say, in the order of their scales."""
+PARTS = {"next": ("just_now", "lately", "a_while_ago"), "after": ("at_once", "soon", "before")}
+"""Of what successors and transitions say, in the order of their scales."""
 SEEDS = pytest.mark.parametrize("seed", range(6))
 
 
@@ -70,9 +71,12 @@ def random_tables(random: np.random.Generator, order: str = "time") -> ItemTable
         embedding=Embedding(vectors, vectors.astype(np.float64).T @ vectors),
         neighbours=random_neighbours(random),
         successors=Successors(
-            *random_regression(random, (0.5, 3.0, 20.0), part=2 / 3 if order != "none" else 0)
+            *random_pairs(random, (0.5, 3.0, 20.0), part=2 / 3 if order != "none" else 0)
         ),
-        companions=Companions(*random_regression(random, (math.inf,))),
+        companions=Companions(*random_pairs(random, (math.inf,))),
+        transitions=Transitions(
+            *random_pairs(random, (2.0, 4.0, 4.0), part=2 / 3 if order != "none" else 0)
+        ),
         stats=ItemStats(
             share=share,
             recent_share=np.where(random.random(N_ITEMS) < 0.3, 0, share[::-1]).astype(np.float32),
@@ -102,7 +106,7 @@ def random_neighbours(random: np.random.Generator) -> Neighbours:
     return Neighbours(rows, scores)
 
 
-def random_regression(
+def random_pairs(
     random: np.random.Generator, scales: Sequence[float], part: float = 2 / 3
 ) -> tuple[NDArray[Any], ...]:
     """Return weights of either sign between a part of the items; some of them say nothing."""
@@ -142,7 +146,7 @@ class Oracle:
         if source in ("ann", "similar", "next", "together", "trending") and said in SAID:
             return self.source(source, said, place)
         prefix, _, what = name.partition("_")
-        if prefix in ("link", "next", "together"):
+        if prefix in ("link", "next", "after", "together"):
             return self.relation(prefix, what, row)
         if name in ("vector_3", "vector_10", "vector_inf"):
             return self.vector_score(float(name.removeprefix("vector_")), row)
@@ -152,8 +156,8 @@ class Oracle:
         if what.startswith("decay_"):
             scale = float(what.removeprefix("decay_"))
             return self.of_links(prefix, lambda links: weighed(links, scale), row)
-        if what in PARTS:
-            return self.part(PARTS.index(what), row)
+        if what in PARTS.get(prefix, ()):
+            return self.part(prefix, PARTS[prefix].index(what), row)
         summaries: dict[str, Callable[[Sequence[float]], float]] = {
             "last": lambda links: links[0],
             "second": lambda links: links[1] if len(links) > 1 else 0.0,
@@ -219,25 +223,29 @@ class Oracle:
         ]
         return what(links) if links else math.nan
 
-    def part(self, number: int, row: int) -> float:
+    def part(self, prefix: str, number: int, row: int) -> float:
         played = self.played(50)
-        said = [self.parts("next", each, ago, row)[number] for ago, each in enumerate(played)]
+        said = [self.parts(prefix, each, ago, row)[number] for ago, each in enumerate(played)]
         return sum(said) if played else math.nan
 
     def parts(self, prefix: str, played: int, ago: int, row: int) -> list[float]:
         """Return what a play says of an item, as it counts for each scale, and its age."""
         if prefix == "link":
             return [self.link(played, row)]
-        regression = self.tables.successors if prefix == "next" else self.tables.companions
-        of, to = int(regression.places[played]), int(regression.places[row])
+        pairs = {
+            "next": self.tables.successors,
+            "after": self.tables.transitions,
+            "together": self.tables.companions,
+        }[prefix]
+        of, to = int(pairs.places[played]), int(pairs.places[row])
         if of < 0 or to < 0:
-            return [0.0] * len(regression.scales)
+            return [0.0] * len(pairs.scales)
         return [
             int(weight) * float(unit) * math.exp(-ago / float(scale))
             for weight, unit, scale in zip(
-                regression.weights[:, of, to],
-                regression.units[:, of],
-                regression.scales,
+                pairs.weights[:, of, to],
+                pairs.units[:, of],
+                pairs.scales,
                 strict=True,
             )
         ]
@@ -340,6 +348,7 @@ RANKS = {
         "link_decay_3",
         "link_decay_10",
         "next_decay_inf",
+        "after_decay_inf",
         "together_decay_20",
         "vector_10",
     )
@@ -417,6 +426,7 @@ WEIGHED_BY_RECENCY = (
     "link_decay_",
     "next_decay_",
     "together_decay_",
+    "after_decay_",
     "vector_",
     "artist_decay",
     "genre_decay_",

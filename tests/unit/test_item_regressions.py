@@ -8,14 +8,13 @@ from numpy.typing import NDArray
 
 from pipeline.event_log import Events
 from pipeline.item_regressions import (
-    GREATEST_STEP,
     SUCCESSOR_SCALES,
     SUCCESSOR_WINDOW,
-    Participants,
     companions,
     successors,
 )
-from signals.bundle import Companions, Regression, Successors
+from pipeline.pair_weights import GREATEST_STEP, Participants
+from signals.bundle import Companions, PairWeights, Successors
 from tests.unit.event_logs import events
 
 Weights = NDArray[np.float64]
@@ -100,12 +99,12 @@ def without_own(weights: Weights) -> Weights:
     return weights * (1 - np.eye(weights.shape[1]))
 
 
-def dense(regression: Regression) -> Weights:
+def dense(regression: PairWeights) -> Weights:
     """Return the weights that steps and units stand for, [s, m, m]."""
     return regression.weights.astype(np.float64) * regression.units[:, :, None]
 
 
-def assert_rounded(found: Regression, expected: Weights) -> None:
+def assert_rounded(found: PairWeights, expected: Weights) -> None:
     """Check that steps stand for the expected weights, within half a unit."""
     assert found.weights.shape == expected.shape
     error = np.abs(dense(found) - expected)

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from signals.bundle import Companions, Neighbours, Regression, Successors
+from signals.bundle import Companions, Neighbours, PairWeights, Successors
 from signals.item_to_item import (
     neighbour_scores,
     neighbour_strengths,
-    regression_scores,
-    regression_strengths,
+    pair_scores,
+    pair_strengths,
 )
 
 N_ITEMS = 30
@@ -134,7 +134,7 @@ def random_regression(seed: int, scales: Sequence[float] = SCALES, part: float =
     return Successors(places, np.array(scales, dtype=np.float32), rows, weights, units)
 
 
-def says(regression: Regression, scale: int, played: int, row: int) -> float:
+def says(regression: PairWeights, scale: int, played: int, row: int) -> float:
     """Return what a play says of an item at one scale, before it fades."""
     of, to = int(regression.places[played]), int(regression.places[row])
     if of < 0 or to < 0:
@@ -144,7 +144,7 @@ def says(regression: Regression, scale: int, played: int, row: int) -> float:
 
 @settings(deadline=None)  # the first example compiles
 @given(st.integers(0, 20), HISTORY, st.sampled_from([0.0, 0.7, 1.0]), st.none() | st.integers(1, 9))
-def test_regression_scores_are_the_faded_sums_above_0_best_first_ties_by_row(
+def test_pair_scores_are_the_faded_sums_above_0_best_first_ties_by_row(
     seed: int, history: list[int], part: float, most: int | None
 ) -> None:
     regression = random_regression(seed, part=part)
@@ -158,8 +158,8 @@ def test_regression_scores_are_the_faded_sums_above_0_best_first_ties_by_row(
         for row in regression.rows.tolist()
     }
 
-    everything, all_scores = regression_scores(regression, rows_of(history), fades)
-    rows, scores = regression_scores(regression, rows_of(history), fades, most)
+    everything, all_scores = pair_scores(regression, rows_of(history), fades)
+    rows, scores = pair_scores(regression, rows_of(history), fades, most)
 
     assert [one.dtype.name for one in (rows, scores)] == ["uint32", "float32"]
     assert rows.tolist() == everything.tolist()[:most]
@@ -179,7 +179,7 @@ def test_equal_sums_of_a_regression_go_by_row(most: int | None) -> None:
     regression.units[:] = 1
     fades = np.ones((len(SCALES), 1), dtype=np.float32)
 
-    rows, scores = regression_scores(regression, rows_of([9]), fades, most)
+    rows, scores = pair_scores(regression, rows_of([9]), fades, most)
 
     assert rows.tolist() == list(range(N_ITEMS))[:most]
     assert set(scores.tolist()) == {21.0}
@@ -192,7 +192,7 @@ def test_each_play_says_its_weight_faded_by_its_own_age_at_every_scale(
 ) -> None:
     regression = random_regression(seed, part=part)
 
-    strengths = regression_strengths(regression, rows_of(history), rows_of(candidates))
+    strengths = pair_strengths(regression, rows_of(history), rows_of(candidates))
 
     expected = np.zeros((len(SCALES), len(history), len(candidates)))
     for number, ago, place in np.ndindex(expected.shape):
@@ -206,8 +206,8 @@ def test_what_plays_say_sums_to_the_score_of_the_source() -> None:
     regression, history = random_regression(4, part=1.0), rows_of([3, 9, 3, 21, 8])
     candidates = np.arange(N_ITEMS, dtype=np.uint32)
 
-    strengths = regression_strengths(regression, history, candidates)
-    rows, scores = regression_scores(regression, history, regression.fades(len(history)))
+    strengths = pair_strengths(regression, history, candidates)
+    rows, scores = pair_scores(regression, history, regression.fades(len(history)))
 
     assert len(rows) > 3
     np.testing.assert_allclose(strengths.sum(axis=(0, 1))[rows], scores, rtol=1e-5)
@@ -217,7 +217,7 @@ def test_a_regression_that_never_fades_says_the_same_of_every_age() -> None:
     one_scale = random_regression(2, scales=(math.inf,), part=1.0)
     held = Companions(*(getattr(one_scale, field.name) for field in fields(one_scale)))
 
-    strengths = regression_strengths(held, rows_of([5] * 40), rows_of([1, 2, 7]))
+    strengths = pair_strengths(held, rows_of([5] * 40), rows_of([1, 2, 7]))
 
     assert strengths.any()
     assert len(np.unique(strengths[0], axis=0)) == 1
@@ -229,7 +229,7 @@ def test_a_row_beyond_a_regressions_items_is_refused(part: float) -> None:
     fades = np.ones((len(SCALES), 2), dtype=np.float32)
 
     with pytest.raises(IndexError, match="out of bounds"):
-        regression_scores(regression, beyond, fades)
+        pair_scores(regression, beyond, fades)
     for plays, candidates in ((beyond, rows_of([1])), (rows_of([1]), beyond)):
         with pytest.raises(IndexError, match="out of bounds"):
-            regression_strengths(regression, plays, candidates)
+            pair_strengths(regression, plays, candidates)

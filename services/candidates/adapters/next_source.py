@@ -10,7 +10,7 @@ from services.candidates.domain.similar import similar_candidates
 from services.candidates.domain.values import Candidates, Query
 from signals.bundle import ItemKeys, Successors
 from signals.bundle_facts import BundleFacts
-from signals.item_to_item import regression_scores
+from signals.item_to_item import pair_scores
 
 
 class NextSource:
@@ -33,4 +33,4 @@ class NextSource:
         self, plays: NDArray[np.uint32], most: int | None
     ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
         fades = self._successors.fades(len(plays))
-        return regression_scores(self._successors, plays, fades, most)
+        return pair_scores(self._successors, plays, fades, most)

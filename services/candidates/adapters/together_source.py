@@ -12,7 +12,7 @@ from services.candidates.domain.values import Candidates, Query
 from signals.bundle import Companions, ItemKeys
 from signals.bundle_facts import BundleFacts
 from signals.decay import recency_weights
-from signals.item_to_item import regression_scores
+from signals.item_to_item import pair_scores
 
 RECENCY_SCALE = 20.0
 """Plays after which a play counts 1/e: the best alone on MovieLens-1M's validation plays."""
@@ -39,4 +39,4 @@ class TogetherSource:
         self, plays: NDArray[np.uint32], most: int | None
     ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
         fades = recency_weights(len(plays), self._recency_scale)[None]
-        return regression_scores(self._companions, plays, fades, most)
+        return pair_scores(self._companions, plays, fades, most)

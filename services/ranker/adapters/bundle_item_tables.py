@@ -10,6 +10,7 @@ from signals.bundle import (
     ItemTraits,
     Neighbours,
     Successors,
+    Transitions,
 )
 from signals.bundle_facts import BundleFacts
 
@@ -22,6 +23,7 @@ def open_item_tables(directory: Path, facts: BundleFacts) -> ItemTables:
         neighbours=Neighbours.open(directory),
         successors=Successors.open(directory),
         companions=Companions.open(directory),
+        transitions=Transitions.open(directory),
         stats=ItemStats.open(directory),
         traits=ItemTraits.open(directory),
     )

@@ -28,7 +28,7 @@ from signals.bundle import NO_CODE
 from signals.code_tables import sum_by_code
 from signals.decay import recency_weights
 from signals.fold_in import fold_in_each
-from signals.item_to_item import neighbour_strengths, regression_strengths
+from signals.item_to_item import neighbour_strengths, pair_strengths
 from signals.kernel_arrays import for_kernel
 
 Columns = NDArray[np.float32]
@@ -282,7 +282,7 @@ RELATIONS = (
     ),
     Relation(
         "next",
-        lambda tables, plays, rows: regression_strengths(tables.successors, plays, rows),
+        lambda tables, plays, rows: pair_strengths(tables.successors, plays, rows),
         plays=RECENT_PLAYS,
         unit="weight as the next play",
         scales=(3.0, 10.0, np.inf),
@@ -290,8 +290,17 @@ RELATIONS = (
         parts=("just_now", "lately", "a_while_ago"),
     ),
     Relation(
+        "after",
+        lambda tables, plays, rows: pair_strengths(tables.transitions, plays, rows),
+        plays=RECENT_PLAYS,
+        unit="transitions by popularity^0.3",
+        scales=(3.0, np.inf),
+        ranked=(np.inf,),
+        parts=("at_once", "soon", "before"),
+    ),
+    Relation(
         "together",
-        lambda tables, plays, rows: regression_strengths(tables.companions, plays, rows),
+        lambda tables, plays, rows: pair_strengths(tables.companions, plays, rows),
         plays=ALL_PLAYS,
         unit="weight as one that the user has too",
         scales=(5.0, 20.0, np.inf),

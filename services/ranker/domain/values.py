@@ -14,6 +14,7 @@ from signals.bundle import (
     ItemTraits,
     Neighbours,
     Successors,
+    Transitions,
 )
 from signals.bundle_facts import BundleFacts
 
@@ -51,6 +52,7 @@ class ItemTables:
     neighbours: Neighbours
     successors: Successors
     companions: Companions
+    transitions: Transitions
     stats: ItemStats
     traits: ItemTraits
 

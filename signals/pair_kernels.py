@@ -1,6 +1,6 @@
-"""Sums and look-ups of a regression's weights: compiled by numba, without the GIL.
+"""Sums and look-ups of pair weights: compiled by numba, without the GIL.
 
-`weights` and `units` are those of `Regression`, places are among its items, -1 for what takes no
+`weights` and `units` are those of `PairWeights`, places are among its items, -1 for what takes no
 part, and `fades` are float32 [scales, plays]. Places are trusted: one beyond the weights reads
 foreign memory. The loops stand in one file because numba's cache does not notice a change in
 another.
