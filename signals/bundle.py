@@ -22,6 +22,10 @@ NO_CODE = 0xFFFF
 NO_MARKET = 0xFFFF
 """Market column of "none"."""
 
+LEAST_FADE = np.float32(1e-12)
+"""What a play counts at least, or nothing: with weights, what is less soon is no normal float32,
+and a product of such a number takes a hundred times as long."""
+
 
 @dataclass(frozen=True, slots=True)
 class ArrayView:
@@ -220,8 +224,12 @@ class PairWeights(ArrayView):
         return np.asarray(self.places[rows])
 
     def fades(self, plays: int) -> NDArray[np.float32]:
-        """Return what each of `plays` counts at each scale, newest first, float32 [s, plays]."""
-        return np.asarray(np.exp(-np.arange(plays, dtype=np.float32) / self.scales[:, None]))
+        """Return what each of `plays` counts at each scale, newest first, float32 [s, plays].
+
+        What is below `LEAST_FADE` is 0.
+        """
+        fades = np.exp(-np.arange(plays, dtype=np.float32) / self.scales[:, None])
+        return np.where(fades < LEAST_FADE, np.float32(0), fades)
 
 
 @dataclass(frozen=True, slots=True)

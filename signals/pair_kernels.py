@@ -38,6 +38,8 @@ def fill_weights(
         for scale in range(len(weights)):
             said, found = weights[scale, played[play]], strengths[scale, play]
             factor = units[scale, played[play]] * fades[scale, play]
+            if factor == 0.0:
+                continue
             for place in range(len(candidates)):
                 if candidates[place] >= 0:
                     found[place] = factor * np.float32(said[candidates[place]])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from signals.bundle import (
+    LEAST_FADE,
     MARKET_COLUMNS,
     ArrayView,
     Companions,
@@ -211,6 +212,15 @@ def test_plays_fade_at_every_scale_from_1_and_never_at_an_infinite_one() -> None
     expected = [[1, np.exp(-0.5), np.exp(-1)], [1, 1, 1]]
     np.testing.assert_allclose(fades, expected, rtol=1e-6)
     assert regression.fades(0).shape == (2, 0)
+
+
+def test_what_hardly_counts_any_more_counts_nothing_and_no_product_of_it_is_slow() -> None:
+    pairs = Successors(OF_TWO[0], np.array([0.5, 1], dtype=np.float32), *OF_TWO[2:])
+
+    fades = pairs.fades(200)
+
+    assert np.count_nonzero(fades, axis=1).tolist() == [14, 28]
+    assert fades[fades > 0].min() >= LEAST_FADE
 
 
 def histories() -> Histories:

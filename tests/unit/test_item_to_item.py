@@ -199,7 +199,7 @@ def test_each_play_says_its_weight_faded_by_its_own_age_at_every_scale(
         said = says(regression, number, history[ago], candidates[place])
         expected[number, ago, place] = said * math.exp(-ago / SCALES[number])
     assert strengths.dtype == np.float32
-    np.testing.assert_allclose(strengths, expected, rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(strengths, expected, rtol=1e-5, atol=1e-9)
 
 
 def test_what_plays_say_sums_to_the_score_of_the_source() -> None:
