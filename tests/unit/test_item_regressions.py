@@ -116,7 +116,7 @@ def assert_rounded(found: PairWeights, expected: Weights) -> None:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("plays_each", [2, 40, 150], ids=["short", "long", "beyond the window"])
 def test_successors_solve_the_regression_of_the_next_play(seed: int, plays_each: int) -> None:
-    log = random_log(seed, plays_each=plays_each, users=12)
+    log = random_log(seed, plays_each=plays_each, users=60)
 
     found = followers_in(log)
 
