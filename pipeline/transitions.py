@@ -27,15 +27,15 @@ list."""
 UNORDERED_PLAYS = 200
 """Plays of one user that count as together in a log without order; bounds the pairs to n^2."""
 
-AT_ONCE, SOON, BEFORE = range(3)
-TRANSITION_SCALES = (2.0, 4.0, 4.0)
-"""Plays after which a play counts 1/e for what came right after it, soon after it and before it."""
+SOON, AT_ONCE, BEFORE = range(3)
+TRANSITION_SCALES = (np.inf, 1.0, 4.0)
+"""Plays after which a play counts 1/e for what came soon after it, right after it and before it."""
 
 
 def transitions(events: Events, n_items: int, *, order: str, most: int) -> Transitions:
     """Return how often each of the `most` played items was played near another.
 
-    Right after it; within `MAX_DISTANCE` plays after it, each 1/distance; and within as many before
+    Within `MAX_DISTANCE` plays after it, each 1/distance; right after it; and within as many before
     it; over popularity(j)^0.3. A log without order has none.
     """
     known = events if order != "none" else events.where(np.zeros(len(events), dtype=np.bool_))

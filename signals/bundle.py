@@ -244,7 +244,7 @@ class Companions(PairWeights):
 
 @dataclass(frozen=True, slots=True)
 class Transitions(PairWeights):
-    """How often one item was played right after another, soon after it, and before it."""
+    """How often one item was played soon after another, right after it, and before it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,7 @@ def sum_by_code(
     """Write to `sums` the weight of plays that share a code with each candidate, once for each.
 
     `codes` is [n, m], the codes of every item, `no_code` where it has fewer; `weights` is [s, p],
-    each row parallel to `played`; `sums` is float32 [s, candidates]. Returns the weight of all
-    codes of the plays, float64 [s].
+    each row parallel to `played`; `sums` is float32 [s, candidates].
     """
     width = codes.shape[1]
     play_codes = np.empty(len(played) * width, codes.dtype)
@@ -53,13 +52,12 @@ def sum_by_code(
         for column in range(width):
             play_codes[play * width + column] = codes[played[play], column]
     slots = _table_of(play_codes)
-    by_code, totals = np.zeros((len(weights), len(play_codes))), np.zeros(len(weights))
+    by_code = np.zeros((len(weights), len(play_codes)))
     for place in range(len(play_codes)):
         if play_codes[place] != no_code:
             first = slots[_slot_of(slots, play_codes, play_codes[place])]
             for scale in range(len(weights)):
                 by_code[scale, first] += weights[scale, place // width]
-                totals[scale] += weights[scale, place // width]
     sums[:] = 0.0
     for candidate in range(len(candidates)):
         for column in range(width):
@@ -68,7 +66,6 @@ def sum_by_code(
             if place != EMPTY:
                 for scale in range(len(weights)):
                     sums[scale, candidate] += by_code[scale, place]
-    return totals
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -51,7 +51,7 @@ def _source_columns(query: RankingQuery, _tables: ItemTables) -> Columns:
 
 def _relation_columns(relation: Relation, query: RankingQuery, tables: ItemTables) -> Columns:
     by_part = _strengths(relation, query.history_rows[: relation.plays], query.rows, tables)
-    links = by_part.sum(axis=0)
+    links = by_part.sum(axis=0) if relation.parts_add_up else by_part[0]
     if not len(links):
         return np.full((len(relation.features()), len(query.rows)), np.nan, dtype=np.float32)
     decayed = {scale: _weights(len(links), scale, tables) @ links for scale in relation.scales}
@@ -190,11 +190,11 @@ def _weight_by_code(
 def _genre_overlap(
     played: NDArray[np.uint16], weights: NDArray[np.float32], wanted: NDArray[np.uint16]
 ) -> NDArray[np.float64]:
-    """Return for each of `wanted` ([c, 3] genre codes) the share of played weight in its genres."""
+    """Return for each of `wanted` ([c, 3] genre codes) the genres shared with plays."""
     present = played != NO_CODE
     spread = np.repeat(weights[:, None], played.shape[1], axis=1)[present]
     by_genre = _weight_by_code(played[present], spread, wanted.ravel()).reshape(wanted.shape)
-    return np.asarray(by_genre.sum(axis=1) / max(float(spread.sum()), 1e-9))
+    return np.asarray(by_genre.sum(axis=1) / max(float(weights.sum()), 1e-9))
 
 
 def _fold_in(

@@ -61,7 +61,7 @@ def tables(dimension: int, order: str) -> ItemTables:
         neighbours=padded_lists(random),
         successors=Successors(*random_pairs(random, (0.5, 3.0, 20.0))),
         companions=Companions(*random_pairs(random, (np.inf,))),
-        transitions=Transitions(*random_pairs(random, (2.0, 4.0, 4.0))),
+        transitions=Transitions(*random_pairs(random, (np.inf, 1.0, 4.0))),
         stats=ItemStats(
             share=share,
             recent_share=np.where(random.random(N_ITEMS) < 0.3, 0, share[::-1]).astype(np.float32),

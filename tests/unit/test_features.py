@@ -32,7 +32,7 @@ CONFIDENCE = 40.0
 REGULARIZATION = 0.05
 FEATURES = [feature for group in FEATURE_GROUPS for feature in group.features]
 SAID = ("rank", "score")
-PARTS = {"next": ("just_now", "lately", "a_while_ago"), "after": ("at_once", "soon", "before")}
+PARTS = {"next": ("just_now", "lately", "a_while_ago"), "after": ("soon", "at_once", "before")}
 """Of what successors and transitions say, in the order of their scales."""
 SEEDS = pytest.mark.parametrize("seed", range(6))
 
@@ -75,7 +75,7 @@ def random_tables(random: np.random.Generator, order: str = "time") -> ItemTable
         ),
         companions=Companions(*random_pairs(random, (math.inf,))),
         transitions=Transitions(
-            *random_pairs(random, (2.0, 4.0, 4.0), part=2 / 3 if order != "none" else 0)
+            *random_pairs(random, (math.inf, 1.0, 4.0), part=2 / 3 if order != "none" else 0)
         ),
         stats=ItemStats(
             share=share,
@@ -186,7 +186,7 @@ class Oracle:
             "artist_share": lambda row: self.artist(row, math.inf) / max(1, len(self.played(200))),
             **{
                 f"genre_decay_{scale:g}": partial(self.genre_share, scale)
-                for scale in (1.0, 5.0, 20.0, math.inf)
+                for scale in (0.3, 3.0, 20.0, math.inf)
             },
             "history_plays": lambda _: len(self.query.history_rows),
             "newest_play_days": self.newest_play_days,
@@ -217,10 +217,11 @@ class Oracle:
 
     def of_links(self, prefix: str, what: Callable[[Sequence[float]], float], row: int) -> float:
         looked_back_on = 200 if prefix == "together" else 50
-        links = [
-            sum(self.parts(prefix, played, ago, row))
+        said = [
+            self.parts(prefix, played, ago, row)
             for ago, played in enumerate(self.played(looked_back_on))
         ]
+        links = [parts[0] if prefix == "after" else sum(parts) for parts in said]
         return what(links) if links else math.nan
 
     def part(self, prefix: str, number: int, row: int) -> float:
@@ -303,10 +304,9 @@ class Oracle:
         mine = [code for code in self.tables.traits.genres[row].tolist() if code != NO_CODE]
         shared = total = 0.0
         for ago, other in enumerate(self.played(200)):
+            total += math.exp(-ago / scale)
             for code in self.tables.traits.genres[other].tolist():
-                if code != NO_CODE:
-                    total += math.exp(-ago / scale)
-                    shared += math.exp(-ago / scale) * mine.count(code)
+                shared += math.exp(-ago / scale) * mine.count(code)
         return shared / total if total else 0.0
 
     def newest_play_days(self, _row: int) -> float:
@@ -348,7 +348,7 @@ RANKS = {
         "link_decay_3",
         "link_decay_10",
         "next_decay_inf",
-        "after_decay_inf",
+        "after_decay_3",
         "together_decay_20",
         "vector_10",
     )

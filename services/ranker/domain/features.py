@@ -48,7 +48,7 @@ VECTOR_SCALES = (3.0, 10.0, np.inf)
 RANKED_VECTOR = 10.0
 """The scale whose ranks among the candidates are a feature too."""
 ARTIST_SCALE = 20.0
-GENRE_SCALES = (1.0, 5.0, 20.0, np.inf)
+GENRE_SCALES = (0.3, 3.0, 20.0, np.inf)
 COSINE_PLAYS = 5
 NEWEST_MEAN = 5
 """Newest plays whose releases and places are averaged."""
@@ -125,7 +125,9 @@ class Relation:
     ranked: tuple[float, ...]
     """The scales whose ranks among the candidates are columns too."""
     parts: tuple[str, ...] = ("",)
-    """What a play says may have parts, which add up: a column each where there are several."""
+    """What a play says may have parts: a column each where there are several."""
+    parts_add_up: bool = True
+    """Whether all other columns are of the sum of the parts, or of the first one."""
 
     def columns(self, query: RankingQuery, tables: ItemTables) -> Columns:
         """Return the columns that `features` names, all NaN without history."""
@@ -133,7 +135,7 @@ class Relation:
         columns = np.full((len(self.features()), len(query.rows)), np.nan, dtype=np.float32)
         by_part = self.strengths(tables, query.history_rows[: self.plays], query.rows)
         if by_part.shape[1]:
-            links = by_part[0] if parts == 1 else by_part.sum(axis=0)
+            links = by_part.sum(axis=0) if parts > 1 and self.parts_add_up else by_part[0]
             np.matmul(_weights(len(links), self.scales, tables), links, out=columns[:scales])
             for place, scale in enumerate(self.ranked, start=scales):
                 _write_ranks(columns[self.scales.index(scale)], columns[place])
@@ -219,8 +221,8 @@ def _affinity_columns(query: RankingQuery, tables: ItemTables) -> Columns:
     sum_by_code(artists[:, None], NONE, played, weights, rows, columns[:2])
     columns[1] /= max(1, len(played))
     weights = for_kernel(_weights(len(played), GENRE_SCALES, tables))
-    totals = sum_by_code(genres, NO_CODE, played, weights, rows, columns[2:])
-    columns[2:] /= np.maximum(totals, LEAST_WEIGHT)[:, None]
+    sum_by_code(genres, NO_CODE, played, weights, rows, columns[2:])
+    columns[2:] /= np.maximum(weights.sum(axis=1), LEAST_WEIGHT)[:, None]
     return columns
 
 
@@ -294,9 +296,10 @@ RELATIONS = (
         lambda tables, plays, rows: pair_strengths(tables.transitions, plays, rows),
         plays=RECENT_PLAYS,
         unit="transitions by popularity^0.3",
-        scales=(3.0, np.inf),
-        ranked=(np.inf,),
-        parts=("at_once", "soon", "before"),
+        scales=(1.0, 3.0, 10.0),
+        ranked=(3.0,),
+        parts=("soon", "at_once", "before"),
+        parts_add_up=False,
     ),
     Relation(
         "together",
@@ -378,7 +381,9 @@ FEATURE_GROUPS = (
             Feature("artist_decay", "summed recency weight of the artist's plays", 0.0),
             Feature("artist_share", "share of recent plays", 0.0),
             *(
-                Feature(f"genre_decay_{scale:g}", "share of recency weight in its genres", 0.0)
+                Feature(
+                    f"genre_decay_{scale:g}", "genres shared with a play, weighed by recency", 0.0
+                )
                 for scale in GENRE_SCALES
             ),
         ),
