@@ -64,6 +64,7 @@ drill: setup ## Break a mesh on purpose, and bundles under load, full size (abou
 bench: setup ## Compare the ranking kernel and the mesh with their peers, in one run (about 6 minutes).
 	@mkdir -p build/bench
 	@$(BIN)/python -m benchmarks.kernel --json build/bench/kernel.json
+	@$(BIN)/python -m benchmarks.features --json build/bench/features.json
 	@$(BIN)/python -m benchmarks.throughput --json build/bench/throughput.json
 
 bench-tracing: setup ## Measure what tracing costs (about 4 minutes).
