@@ -27,6 +27,10 @@ from services.ranker.domain.features import SOURCES, feature_names
 BOUNDS: dict[str, tuple[float, float]] = {
     "cuts": (2, 20),
     "time_cuts": (4, 100),
+    "next_items": (1, 6_000),
+    "next_ridge": (1, 1e9),
+    "together_items": (1, 20_000),
+    "together_ridge": (1, 1e9),
     "hard_negatives": (0, 2_000),
     "negatives": (1, 2_000),
     "source_dropout": (0, 0.5),
@@ -41,7 +45,14 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 LISTS = {"sources": SOURCES, "features": GROUPS, "monotone": feature_names()}
 CHOICES = {"objective": OBJECTIVES, "monotone_method": MONOTONE_METHODS}
-NUMBERS = ("source_dropout", "learning_rate", "lambda_l2", "feature_fraction")
+NUMBERS = (
+    "next_ridge",
+    "together_ridge",
+    "source_dropout",
+    "learning_rate",
+    "lambda_l2",
+    "feature_fraction",
+)
 OF_FOREST = {one.name for one in fields(ForestSettings)}
 
 
