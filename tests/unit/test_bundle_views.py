@@ -219,7 +219,7 @@ def test_what_hardly_counts_any_more_counts_nothing_and_no_product_of_it_is_slow
 
     fades = pairs.fades(200)
 
-    assert np.count_nonzero(fades, axis=1).tolist() == [14, 28]
+    assert np.count_nonzero(fades, axis=1).tolist() == [5, 10]
     assert fades[fades > 0].min() >= LEAST_FADE
 
 

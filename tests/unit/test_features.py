@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from services.ranker.domain.features import FEATURE_GROUPS, SOURCES, assemble, feature_names
 from services.ranker.domain.values import ItemTables, RankingQuery, SourceColumn
 from signals.bundle import (
+    LEAST_FADE,
     NO_CODE,
     Companions,
     Embedding,
@@ -242,7 +243,7 @@ class Oracle:
         if of < 0 or to < 0:
             return [0.0] * len(pairs.scales)
         return [
-            int(weight) * float(unit) * math.exp(-ago / float(scale))
+            int(weight) * float(unit) * faded(ago, float(scale))
             for weight, unit, scale in zip(
                 pairs.weights[:, of, to],
                 pairs.units[:, of],
@@ -333,6 +334,12 @@ def log_share(share: float) -> float:
 
 def column(matrix: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     return matrix[:, feature_names().index(name)]
+
+
+def faded(ago: int, scale: float) -> float:
+    """Return what a play counts that many plays ago."""
+    fade = math.exp(-ago / scale)
+    return fade if fade >= LEAST_FADE else 0.0
 
 
 def rank_in_list(scores: Sequence[float], place: int) -> int:

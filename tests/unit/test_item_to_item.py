@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from signals.bundle import Companions, Neighbours, PairWeights, Successors
+from signals.bundle import LEAST_FADE, Companions, Neighbours, PairWeights, Successors
 from signals.item_to_item import (
     neighbour_scores,
     neighbour_strengths,
@@ -197,7 +197,8 @@ def test_each_play_says_its_weight_faded_by_its_own_age_at_every_scale(
     expected = np.zeros((len(SCALES), len(history), len(candidates)))
     for number, ago, place in np.ndindex(expected.shape):
         said = says(regression, number, history[ago], candidates[place])
-        expected[number, ago, place] = said * math.exp(-ago / SCALES[number])
+        fade = math.exp(-ago / SCALES[number])
+        expected[number, ago, place] = said * fade if fade >= LEAST_FADE else 0
     assert strengths.dtype == np.float32
     np.testing.assert_allclose(strengths, expected, rtol=1e-5, atol=1e-9)
 
