@@ -43,8 +43,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="A log directory that goes on after the bundle; without it you see what `meshctl "
-            "train --evaluate` found.",
+            help="A log that goes on after the bundle; without it: what training found.",
         ),
     ] = None,
     bundles: Annotated[
@@ -60,8 +59,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A source or feature group to leave out; several are left out together. Each "
-            "alone is in the report anyway.",
+            help="A source or feature group to leave out, several together; each alone anyway.",
         ),
     ] = None,
     users: Annotated[
@@ -71,11 +69,9 @@ def evaluate(
         int, typer.Option(help="Draws users and bootstrap resamples.", min=0)
     ] = DEFAULT_SEED,
 ) -> None:
-    """Evaluate a bundle against what its users did after it.
+    """Evaluate a bundle against what its users did after it, through the serving code.
 
-    Asks the serving code, in this process, for every user who played something new after the
-    bundle's end. Train with --holdout to keep something back; with --evaluate what is found is
-    kept in the bundle.
+    Train with --holdout to keep something back; with --evaluate what is found is in the bundle.
     """
     console = Console(stderr=True)
     try:
@@ -92,14 +88,19 @@ def evaluate(
                 seed=seed,
                 console=console,
             )
-        if json_file is not None:
-            write_json(json_file, found.to_json())
-        if report is not None:
-            write_text(report, page(found))
+        write(found, report, json_file)
     except (BundleError, LogError, LogDirectoryError, EvaluationError, OSError) as exc:
         console.print(f"error: {exc}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from exc
     print_evaluation(Console(), found)
+
+
+def write(found: Evaluation, report: Path | None, json_file: Path | None) -> None:
+    """Write the page and the figures where they are asked for. Raises OSError."""
+    if json_file is not None:
+        write_json(json_file, found.to_json())
+    if report is not None:
+        write_text(report, page(found))
 
 
 def show_stored(bundle: str, bundles: str, *, is_asked_anew: bool) -> Evaluation:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
+from tokenize import TokenError
 from typing import Self
 
 import numpy as np
@@ -332,5 +333,5 @@ def _pack(strings: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]
 def _map(path: Path) -> NDArray[np.generic]:
     try:
         return np.asarray(np.load(path, allow_pickle=False, mmap_mode="r"))
-    except (EOFError, ValueError) as exc:
+    except (EOFError, TokenError, ValueError) as exc:
         raise ValueError(f"{path} is not an array: {exc}") from exc

@@ -16,14 +16,15 @@ from signals.item_to_item import pair_scores
 class NextSource:
     """Answers from one bundle's successors."""
 
-    def __init__(self, successors: Successors, items: ItemKeys) -> None:
+    def __init__(self, successors: Successors, items: ItemKeys, facts: BundleFacts) -> None:
         self._successors = successors
         self._items = items
+        self._has_order = facts.order != "none"
 
     @classmethod
-    def open(cls, directory: Path, _facts: BundleFacts) -> Self:
+    def open(cls, directory: Path, facts: BundleFacts) -> Self:
         """Map what this source reads of a verified bundle."""
-        return cls(Successors.open(directory), ItemKeys.open(directory))
+        return cls(Successors.open(directory), ItemKeys.open(directory), facts)
 
     def generate(self, query: Query) -> Candidates:
         """Return the unseen items expected to be played next."""
@@ -33,4 +34,6 @@ class NextSource:
         self, plays: NDArray[np.uint32], most: int | None
     ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
         fades = self._successors.fades(len(plays))
+        if not self._has_order:
+            fades = np.ones_like(fades)
         return pair_scores(self._successors, plays, fades, most)
