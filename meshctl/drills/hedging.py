@@ -22,9 +22,6 @@ SMALL_PER_S = 40.0
 SLOW_SHARE = 0.02
 SLOWER = 10.0
 OUTAGE_REQUESTS = 200
-"""Of which few would use up the second calls that were saved; as many again then show that none
-is made."""
-SMALL_OUTAGE_REQUESTS = 100
 OUTAGE_S = 5.0
 """No call has so much time."""
 MOST_CALLS = 1.06
@@ -140,10 +137,9 @@ def _measured(stage: Stage, name: str, gateway: int, requests: int) -> Measured:
 
 
 def _outage(stage: Stage) -> Measured:
-    requests = SMALL_OUTAGE_REQUESTS if stage.is_small else OUTAGE_REQUESTS
     with stage.mesh.all_faulty(HEDGED_LEAF, _slow(1.0, OUTAGE_S)):
-        _measured(stage, "outage-begins", HEDGING, requests)  # uses up what was saved
-        return _measured(stage, "outage-lasts", HEDGING, requests)
+        _measured(stage, "outage-begins", HEDGING, OUTAGE_REQUESTS)  # uses up what was saved
+        return _measured(stage, "outage-lasts", HEDGING, OUTAGE_REQUESTS)
 
 
 def _slow(share: float, delay_s: float) -> Fault:
