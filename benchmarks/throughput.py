@@ -69,7 +69,7 @@ from signals.keys import item_keys
 CALLERS = (1, 8, 32)
 MANY, SOME = 32, 8
 USERS = 200
-MOST_DIFFERING = 0.3
+MOST_DIFFERING = 0.1
 """Of the users; they are not asked for any more."""
 CHECK_CALLERS = 2
 """Enough for every process of a monolith to be checked."""

@@ -54,7 +54,9 @@ def _relation_columns(relation: Relation, query: RankingQuery, tables: ItemTable
     links = by_part.sum(axis=0) if relation.parts_add_up else by_part[0]
     if not len(links):
         return np.full((len(relation.features()), len(query.rows)), np.nan, dtype=np.float32)
-    decayed = {scale: _weights(len(links), scale, tables) @ links for scale in relation.scales}
+    # One product for all scales, as the mesh makes it: a product for each rounds otherwise.
+    weights = np.stack([_weights(len(links), scale, tables) for scale in relation.scales])
+    decayed = dict(zip(relation.scales, weights @ links, strict=True))
     linked = links > 0
     newest = np.where(linked.any(axis=0), linked.argmax(axis=0), np.nan)
     return np.stack(
@@ -97,9 +99,9 @@ def _item_columns(query: RankingQuery, tables: ItemTables) -> Columns:
     floor = np.float32(1e-9)  # below one play in a log of a billion
     return np.stack(
         [
-            np.log(np.maximum(share, floor)),
+            np.log(np.maximum(share, floor), dtype=np.float64),
             tables.stats.share_rank[query.rows],
-            np.log(np.maximum(recent_share, floor)),
+            np.log(np.maximum(recent_share, floor), dtype=np.float64),
             np.where(share > 0, recent_share / np.maximum(share, floor), np.nan),
             age_days,
             tables.stats.place[query.rows],
@@ -189,12 +191,15 @@ def _weight_by_code(
 
 def _genre_overlap(
     played: NDArray[np.uint16], weights: NDArray[np.float32], wanted: NDArray[np.uint16]
-) -> NDArray[np.float64]:
+) -> NDArray[np.float32]:
     """Return for each of `wanted` ([c, 3] genre codes) the genres shared with plays."""
     present = played != NO_CODE
     spread = np.repeat(weights[:, None], played.shape[1], axis=1)[present]
     by_genre = _weight_by_code(played[present], spread, wanted.ravel()).reshape(wanted.shape)
-    return np.asarray(by_genre.sum(axis=1) / max(float(weights.sum()), 1e-9))
+    shared = np.zeros(len(wanted), dtype=np.float32)
+    for column in by_genre.T:
+        shared = (shared + column).astype(np.float32)
+    return np.asarray(shared / max(weights.sum(), np.float32(1e-9)))
 
 
 def _fold_in(
