@@ -36,7 +36,22 @@ BLOCK_ITEMS = 65_536
 MAX_YEAR = 3_000
 _CONTINUATION = 0b10  # upper bits of a byte inside a UTF-8 character
 
-SHAPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+Shape = tuple[str, tuple[str, ...]]
+
+
+def _pair_shapes(view: str) -> Mapping[str, Shape]:
+    """Return the shapes of `PairWeights`."""
+    scales, items = f"scales of {view.lower()}", f"items with {view.lower()}"
+    return {
+        f"{view}.places": ("<i4", ("items",)),
+        f"{view}.scales": ("<f4", (scales,)),
+        f"{view}.rows": ("<u4", (items,)),
+        f"{view}.weights": ("<i2", (scales, items, items)),
+        f"{view}.units": ("<f4", (scales, items)),
+    }
+
+
+SHAPES: Mapping[str, Shape] = {
     "ItemKeys.keys": ("<u8", ("items",)),
     "ItemTexts.text": ("|u1", ("bytes of texts",)),
     "ItemTexts.offsets": ("<u8", ("3 items + 1",)),
@@ -53,30 +68,9 @@ SHAPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "IndexedItems.rows": ("<u4", ("indexed items",)),
     "Neighbours.rows": ("<u4", ("items", "neighbours")),
     "Neighbours.scores": ("<f4", ("items", "neighbours")),
-    "Successors.places": ("<i4", ("items",)),
-    "Successors.scales": ("<f4", ("scales of successors",)),
-    "Successors.rows": ("<u4", ("items with successors",)),
-    "Successors.weights": (
-        "<i2",
-        ("scales of successors", "items with successors", "items with successors"),
-    ),
-    "Successors.units": ("<f4", ("scales of successors", "items with successors")),
-    "Companions.places": ("<i4", ("items",)),
-    "Companions.scales": ("<f4", ("scales of companions",)),
-    "Companions.rows": ("<u4", ("items with companions",)),
-    "Companions.weights": (
-        "<i2",
-        ("scales of companions", "items with companions", "items with companions"),
-    ),
-    "Companions.units": ("<f4", ("scales of companions", "items with companions")),
-    "Transitions.places": ("<i4", ("items",)),
-    "Transitions.scales": ("<f4", ("scales of transitions",)),
-    "Transitions.rows": ("<u4", ("items with transitions",)),
-    "Transitions.weights": (
-        "<i2",
-        ("scales of transitions", "items with transitions", "items with transitions"),
-    ),
-    "Transitions.units": ("<f4", ("scales of transitions", "items with transitions")),
+    **_pair_shapes("Successors"),
+    **_pair_shapes("Companions"),
+    **_pair_shapes("Transitions"),
     "Popularity.rows": ("<u4", ("items",)),
     "ItemStats.share": ("<f4", ("items",)),
     "ItemStats.recent_share": ("<f4", ("items",)),
@@ -157,6 +151,7 @@ def check_shapes(directory: Path, tables: Tables) -> None:
         "events": facts.events,
         "scales of successors": parts["next"],
         "scales of companions": parts["together"],
+        "scales of transitions": parts["after"],
     }
     for name, array in _arrays(tables).items():
         dtype, dimensions = SHAPES[name]
@@ -317,6 +312,8 @@ def _check_companions(tables: Tables) -> None:
 
 def _check_transitions(tables: Tables) -> None:
     _check_pair_weights("Transitions", tables.transitions)
+    are_counts = (tables.transitions.weights >= 0).all()
+    _require(are_counts, "Transitions.weights", "has one below 0, and they are counts")
 
 
 def _check_pair_weights(view: str, pairs: PairWeights) -> None:

@@ -43,6 +43,7 @@ FILE_OF = {
     "neighbour": "Neighbours.",
     "successor": "Successors.",
     "companion": "Companions.",
+    "transition": "Transitions.",
     "keys": "ItemKeys.keys",
     "text": "ItemTexts.",
     "popularity": "Popularity.rows.npy",

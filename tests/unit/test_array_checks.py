@@ -123,7 +123,7 @@ def test_columns_in_another_order_are_refused(copy: Path, facts: BundleFacts) ->
         check_arrays(copy, facts)
 
 
-REGRESSION_FAULTS: list[tuple[str, Edit, str]] = [
+PAIR_FAULTS: list[tuple[str, Edit, str]] = [
     ("places", put(0, 10**9), "does not number the items"),
     ("places", put(0, -1), "does not number the items"),
     ("places", put(0, -2), "does not number the items"),
@@ -178,9 +178,10 @@ FAULTS: list[tuple[str, Edit, str]] = [
     ("Neighbours.scores", lambda s: put(5, s[5] / 2)(s), "row 5 is whole and sums to less"),
     *(
         (f"{view}.{name}", edit, reason)
-        for view in ("Successors", "Companions")
-        for name, edit, reason in REGRESSION_FAULTS
+        for view in ("Successors", "Companions", "Transitions")
+        for name, edit, reason in PAIR_FAULTS
     ),
+    ("Transitions.weights", np.negative, "below 0, and they are counts"),
     ("Popularity.rows", put(0, 60), "holds row 60"),
     ("Popularity.rows", lambda rows: put(1, rows[0])(rows), "every row once"),
     ("Popularity.rows", swap(0, -1), "more listeners than the one before"),
