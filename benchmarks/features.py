@@ -26,6 +26,8 @@ from rich.table import Table
 
 from benchmarks.machine import machine_facts
 from benchmarks.peers import numpy_features
+from pipeline.item_regressions import SUCCESSOR_SCALES
+from pipeline.transitions import TRANSITION_SCALES
 from services.ranker.domain.features import (
     FEATURE_GROUPS,
     RELATIONS,
@@ -52,8 +54,6 @@ PAIRED_ITEMS = 4_000
 """Items that take part in the regressions."""
 PAIRED_SHARE = 0.9
 """Of plays and candidates that are among them."""
-SUCCESSOR_SCALES = (0.5, 3.0, 20.0)
-TRANSITION_SCALES = (2.0, 4.0, 4.0)
 DIMENSION = 64
 CANDIDATES = 500
 PLAYS = (50, 200)

@@ -1,9 +1,8 @@
 """Compiled features against those of numpy, over everything that a request may hold."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +28,7 @@ from signals.bundle import (
 )
 from signals.bundle_facts import BundleFacts
 from signals.kernel_arrays import for_kernel
+from tests.unit.random_weights import random_weights
 
 N_ITEMS = 2_500
 DIMENSIONS = (5, 16, 17, 64)
@@ -59,9 +59,9 @@ def tables(dimension: int, order: str) -> ItemTables:
         facts=facts(dimension, order),
         embedding=Embedding(vectors, vectors.astype(np.float64).T @ vectors),
         neighbours=padded_lists(random),
-        successors=Successors(*random_pairs(random, (0.5, 3.0, 20.0))),
-        companions=Companions(*random_pairs(random, (np.inf,))),
-        transitions=Transitions(*random_pairs(random, (np.inf, 1.0, 4.0))),
+        successors=random_weights(Successors, random, N_ITEMS, (0.5, 3.0, 20.0)),
+        companions=random_weights(Companions, random, N_ITEMS, (np.inf,)),
+        transitions=random_weights(Transitions, random, N_ITEMS, (np.inf, 1.0, 4.0)),
         stats=ItemStats(
             share=share,
             recent_share=np.where(random.random(N_ITEMS) < 0.3, 0, share[::-1]).astype(np.float32),
@@ -109,19 +109,6 @@ def padded_lists(random: np.random.Generator) -> Neighbours:
     scores[is_padding] = 0
     rows[is_padding] = 0
     return Neighbours(rows, scores)
-
-
-def random_pairs(random: np.random.Generator, scales: Sequence[float]) -> tuple[NDArray[Any], ...]:
-    """Return weights of either sign between most items; some of them say nothing."""
-    rows = np.flatnonzero(random.random(N_ITEMS) < 0.6).astype(np.uint32)
-    places = np.full(N_ITEMS, -1, dtype=np.int32)
-    places[rows] = np.arange(len(rows))
-    shape = (len(scales), len(rows), len(rows))
-    weights = random.integers(-32_767, 32_768, shape).astype(np.int16)
-    weights[:, random.random(shape[1:]) < 0.5] = 0
-    units = (random.random(shape[:2]) * 1e-5).astype(np.float32)
-    units[:, ::9] = 0
-    return places, np.array(scales, dtype=np.float32), rows, weights, units
 
 
 def query(seed: int, n_plays: int, n_candidates: int, sources: frozenset[str]) -> RankingQuery:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from signals.bundle import (
     Transitions,
 )
 from signals.bundle_facts import BundleFacts
+from tests.unit.random_weights import random_weights
 
 N_ITEMS = 30
 DIMENSION = 4
@@ -71,12 +71,12 @@ def random_tables(random: np.random.Generator, order: str = "time") -> ItemTable
         facts=facts(order),
         embedding=Embedding(vectors, vectors.astype(np.float64).T @ vectors),
         neighbours=random_neighbours(random),
-        successors=Successors(
-            *random_pairs(random, (0.5, 3.0, 20.0), part=2 / 3 if order != "none" else 0)
+        successors=random_weights(
+            Successors, random, N_ITEMS, (0.5, 3.0, 20.0), part=2 / 3 if order != "none" else 0
         ),
-        companions=Companions(*random_pairs(random, (math.inf,))),
-        transitions=Transitions(
-            *random_pairs(random, (math.inf, 1.0, 4.0), part=2 / 3 if order != "none" else 0)
+        companions=random_weights(Companions, random, N_ITEMS, (math.inf,)),
+        transitions=random_weights(
+            Transitions, random, N_ITEMS, (math.inf, 1.0, 4.0), part=2 / 3 if order != "none" else 0
         ),
         stats=ItemStats(
             share=share,
@@ -105,21 +105,6 @@ def random_neighbours(random: np.random.Generator) -> Neighbours:
         rows[row, :length] = random.choice(N_ITEMS, length, replace=False)
         scores[row, :length] = -np.sort(-random.random(length))
     return Neighbours(rows, scores)
-
-
-def random_pairs(
-    random: np.random.Generator, scales: Sequence[float], part: float = 2 / 3
-) -> tuple[NDArray[Any], ...]:
-    """Return weights of either sign between a part of the items; some of them say nothing."""
-    rows = np.flatnonzero(random.random(N_ITEMS) < part).astype(np.uint32)
-    places = np.full(N_ITEMS, -1, dtype=np.int32)
-    places[rows] = np.arange(len(rows))
-    shape = (len(scales), len(rows), len(rows))
-    weights = random.integers(-32_767, 32_768, shape).astype(np.int16)
-    weights[:, random.random(shape[1:]) < 0.5] = 0
-    units = (random.random(shape[:2]) * 1e-5).astype(np.float32)
-    units[:, ::9] = 0
-    return places, np.array(scales, dtype=np.float32), rows, weights, units
 
 
 def random_query(random: np.random.Generator, n_plays: int) -> RankingQuery:
