@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.item_regressions import COMPANION_RIDGE, SUCCESSOR_RIDGE
+from pipeline.item_regressions import COMPANION_DROPOUT, COMPANION_RIDGE, SUCCESSOR_RIDGE
 from services.ranker.domain.features import FEATURE_GROUPS, SOURCES, feature_names
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -75,6 +75,9 @@ class Recipe:
     together_items: int = 1_000
     """The same behind `together`, 7 s a cut for 10,000."""
     together_ridge: float = COMPANION_RIDGE
+    together_dropout: float = COMPANION_DROPOUT
+    """Share of a user's items that the regression behind `together` has to do without: the more,
+    the less do items with many listeners say."""
     hard_negatives: int = 0
     """Candidates without a play that are kept of each group from the head of merge order."""
     negatives: int = 100
@@ -210,6 +213,7 @@ LIMITS: Mapping[str, Limit] = {
     "next_ridge": _number(1, 1e9),
     "together_items": _whole(1, 20_000),
     "together_ridge": _number(1, 1e9),
+    "together_dropout": _number(0, 0.99),
     "hard_negatives": _whole(0, 2_000),
     "negatives": _whole(1, 2_000),
     "source_dropout": _number(0, 0.5),

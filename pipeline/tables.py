@@ -129,7 +129,11 @@ def build_tables(
             events, n_items, order=log.order, most=recipe.next_items, ridge=recipe.next_ridge
         ),
         companions=companions(
-            events, n_items, most=recipe.together_items, ridge=recipe.together_ridge
+            events,
+            n_items,
+            most=recipe.together_items,
+            ridge=recipe.together_ridge,
+            dropout=recipe.together_dropout,
         ),
         transitions=transitions(events, n_items, order=log.order, most=recipe.next_items),
         popularity=Popularity(_most_listeners_first(events, n_items)),

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from services.ranker.domain.feature_kernels import DAY_S
 from services.ranker.domain.features import (
     ALL_PLAYS,
     ARTIST_SCALE,
@@ -27,7 +26,7 @@ from services.ranker.domain.features import (
 )
 from services.ranker.domain.values import ItemTables, RankingQuery
 from signals.bundle import NO_CODE, Neighbours, PairWeights
-from signals.decay import recency_weights
+from signals.decay import DAY_S, recency_weights
 
 
 def assemble(query: RankingQuery, tables: ItemTables) -> NDArray[np.float32]:
@@ -55,14 +54,23 @@ def _relation_columns(relation: Relation, query: RankingQuery, tables: ItemTable
     if not len(links):
         return np.full((len(relation.features()), len(query.rows)), np.nan, dtype=np.float32)
     # One product for all scales, as the mesh makes it: a product for each rounds otherwise.
-    weights = np.stack([_weights(len(links), scale, tables) for scale in relation.scales])
-    decayed = dict(zip(relation.scales, weights @ links, strict=True))
+    weights = [_weights(len(links), scale, tables) for scale in relation.scales]
+    if tables.facts.order == "time":
+        ages_s = query.history_ages_s[: len(links)]
+        ages_days = (ages_s - ages_s.min()) / np.float32(DAY_S)
+        weights += [np.exp(-ages_days / np.float32(days)) for days in relation.days]
+    sums = np.stack(weights) @ links
+    decayed = dict(zip(relation.scales, sums, strict=False))
+    aged = sums[len(relation.scales) :]
+    unknown = np.full(len(query.rows), np.nan, dtype=np.float32)
     linked = links > 0
     newest = np.where(linked.any(axis=0), linked.argmax(axis=0), np.nan)
     return np.stack(
         [
             *decayed.values(),
             *(_rank_in_list(decayed[scale]) for scale in relation.ranked),
+            *(aged if len(aged) else [unknown for _ in relation.days]),
+            *(_rank_in_list(aged[-1]) if len(aged) else unknown for _ in relation.days[-1:]),
             *(_nth(links, place) for place in range(NEWEST)),
             np.maximum(links.max(axis=0), 0),
             linked.sum(axis=0),

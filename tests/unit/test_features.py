@@ -142,6 +142,9 @@ class Oracle:
         if what.startswith("decay_"):
             scale = float(what.removeprefix("decay_"))
             return self.of_links(prefix, lambda links: weighed(links, scale), row)
+        if what.startswith("days_"):
+            days = float(what.removeprefix("days_"))
+            return self.of_links(prefix, lambda links: self.aged(links, days), row)
         if what in PARTS.get(prefix, ()):
             return self.part(prefix, PARTS[prefix].index(what), row)
         summaries: dict[str, Callable[[Sequence[float]], float]] = {
@@ -209,6 +212,14 @@ class Oracle:
         ]
         links = [parts[0] if prefix == "after" else sum(parts) for parts in said]
         return what(links) if links else math.nan
+
+    def aged(self, links: Sequence[float], days: float) -> float:
+        """Return the sum of links that fade with the days before the newest of their plays."""
+        ages_s = self.query.history_ages_s[: len(links)].tolist()
+        return sum(
+            link * math.exp((min(ages_s) - age_s) / 86_400 / days)
+            for link, age_s in zip(links, ages_s, strict=True)
+        )
 
     def part(self, prefix: str, number: int, row: int) -> float:
         played = self.played(50)
@@ -339,9 +350,11 @@ RANKS = {
     for scored in (
         "link_decay_3",
         "link_decay_10",
+        "link_days_90",
         "next_decay_inf",
         "after_decay_3",
         "together_decay_20",
+        "together_days_90",
         "vector_10",
     )
 }
@@ -442,6 +455,38 @@ def test_a_log_without_order_blanks_what_needs_order_and_nothing_else(seed: int)
             assert np.isnan(left).all(), feature.name
         elif not feature.name.startswith(WEIGHED_BY_RECENCY):
             np.testing.assert_array_equal(left, column(with_order, feature.name), feature.name)
+
+
+@SEEDS
+def test_a_log_without_times_blanks_what_counts_days_and_nothing_else(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    timed = random_tables(random)
+    query = random_query(random, 8)
+
+    with_times = assemble(query, timed)
+    without = assemble(query, replace(timed, facts=facts("position")))
+
+    assert any("_days_" in name for name in feature_names())
+    for name in feature_names():
+        if "_days_" in name:
+            assert np.isnan(column(without, name)).all(), name
+        else:
+            np.testing.assert_array_equal(column(without, name), column(with_times, name), name)
+
+
+@SEEDS
+def test_days_count_from_the_newest_play(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    tables, query = random_tables(random), random_query(random, 8)
+    later = replace(query, history_ages_s=query.history_ages_s + np.float32(2**20))
+
+    now, then = assemble(query, tables), assemble(later, tables)
+
+    for name in feature_names():
+        if "_days_" in name and name not in RANKS:
+            np.testing.assert_allclose(
+                column(then, name), column(now, name), rtol=1e-3, atol=1e-9, err_msg=name
+            )
 
 
 @SEEDS

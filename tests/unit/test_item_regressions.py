@@ -57,8 +57,10 @@ def followers_in(
     return successors(log, n_items, order=order, most=most, ridge=NEXT_RIDGE)
 
 
-def together_in(log: Events, n_items: int = N_ITEMS, *, most: int = ALL) -> Companions:
-    return companions(log, n_items, most=most, ridge=TOGETHER_RIDGE)
+def together_in(
+    log: Events, n_items: int = N_ITEMS, *, most: int = ALL, dropout: float = 0.0
+) -> Companions:
+    return companions(log, n_items, most=most, ridge=TOGETHER_RIDGE, dropout=dropout)
 
 
 def sequences(log: Events) -> list[list[int]]:
@@ -86,11 +88,12 @@ def successor_weights(log: Events, taking_part: Sequence[int]) -> Weights:
     return without_own(solution.reshape(scales, size, size))
 
 
-def companion_weights(log: Events, taking_part: Sequence[int]) -> Weights:
-    """Return EASE's weights [1, m, m] between `taking_part`, by its definition."""
+def companion_weights(log: Events, taking_part: Sequence[int], dropout: float = 0.0) -> Weights:
+    """Return EDLAE's weights [1, m, m] between `taking_part`, by its definition; EASE's with 0."""
     has = np.array([[row in plays for row in taking_part] for plays in sequences(log)])
-    gram = has.T.astype(np.float64) @ has + TOGETHER_RIDGE * np.eye(len(taking_part))
-    inverse = np.linalg.inv(gram)
+    gram = has.T.astype(np.float64) @ has
+    ridge = TOGETHER_RIDGE + dropout / (1 - dropout) * has.sum(axis=0)
+    inverse = np.linalg.inv(gram + np.diag(ridge))
     weights = [[-inverse[i, j] / inverse[j, j] for j in range(len(gram))] for i in range(len(gram))]
     return without_own(np.array([weights]))
 
@@ -126,13 +129,14 @@ def test_successors_solve_the_regression_of_the_next_play(seed: int, plays_each:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("users", [40, 4_000])
-def test_companions_are_those_of_the_closed_form(seed: int, users: int) -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.5, 0.95])
+def test_companions_are_those_of_the_closed_form(seed: int, users: int, dropout: float) -> None:
     log = random_log(seed, plays_each=6, users=users)
 
-    found = together_in(log)
+    found = together_in(log, dropout=dropout)
 
     assert found.scales.tolist() == [np.inf]
-    assert_rounded(found, companion_weights(log, range(UNPLAYED)))
+    assert_rounded(found, companion_weights(log, range(UNPLAYED), dropout))
 
 
 def test_what_is_left_out_still_counts_as_time() -> None:

@@ -31,6 +31,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "next_ridge": (1, 1e9),
     "together_items": (1, 20_000),
     "together_ridge": (1, 1e9),
+    "together_dropout": (0, 0.99),
     "hard_negatives": (0, 2_000),
     "negatives": (1, 2_000),
     "source_dropout": (0, 0.5),
@@ -48,6 +49,7 @@ CHOICES = {"objective": OBJECTIVES, "monotone_method": MONOTONE_METHODS}
 NUMBERS = (
     "next_ridge",
     "together_ridge",
+    "together_dropout",
     "source_dropout",
     "learning_rate",
     "lambda_l2",

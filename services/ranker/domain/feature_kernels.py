@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-DAY_S = 86_400.0
+from signals.decay import DAY_S
+
 LEAST_SHARE = np.float32(1e-9)  # below one play in a log of a billion
 LEAST_SQUARE = np.float32(1e-24)
 """Squared length that stands in for a zero vector's."""
