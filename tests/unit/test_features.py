@@ -350,7 +350,6 @@ RANKS = {
     for scored in (
         "link_decay_3",
         "link_decay_10",
-        "link_days_90",
         "next_decay_inf",
         "after_decay_3",
         "together_decay_20",

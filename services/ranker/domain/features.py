@@ -133,13 +133,13 @@ class Relation:
 
     def columns(self, query: RankingQuery, tables: ItemTables) -> Columns:
         """Return the columns that `features` names, all NaN without history."""
-        columns = np.full((len(self.features()), len(query.rows)), np.nan, dtype=np.float32)
+        columns = np.full((self._n_features(), len(query.rows)), np.nan, dtype=np.float32)
         by_part = self.strengths(tables, query.history_rows[: self.plays], query.rows)
         if by_part.shape[1]:
             adds_up = len(self.parts) > 1 and self.parts_add_up
             links = by_part.sum(axis=0) if adds_up else by_part[0]
             self._write_decayed(links, query, tables, columns)
-            own = columns[len(self._decayed()) :]
+            own = columns[self._n_decayed() :]
             if len(self.parts) > 1:
                 by_part.sum(axis=1, out=own[-len(self.parts) :])
             own[:NEWEST] = 0.0
@@ -169,19 +169,7 @@ class Relation:
     def features(self) -> tuple[Feature, ...]:
         """Return the names of the columns, in order."""
         name, unit = self.prefix, self.unit
-        return (
-            *self._decayed(),
-            Feature(f"{name}_last", f"{unit} from the newest play", NAN, needs_order=True),
-            Feature(f"{name}_second", f"{unit} from the play before it", NAN, needs_order=True),
-            Feature(f"{name}_third", f"{unit} from the play before that", NAN, needs_order=True),
-            Feature(f"{name}_max", f"greatest {unit}, 0 at least", NAN),
-            Feature(f"{name}_count", "recent plays that speak for it", NAN),
-            Feature(f"{name}_newest", "plays ago, from 0", NAN, needs_order=True),
-            *(Feature(f"{name}_{part}", f"summed {unit}", NAN) for part in self.parts if part),
-        )
-
-    def _decayed(self) -> tuple[Feature, ...]:
-        name, unit, rank = self.prefix, self.unit, "rank from 1 among the candidates"
+        rank = "rank from 1 among the candidates"
         return (
             *(Feature(f"{name}_decay_{scale:g}", f"summed {unit}", NAN) for scale in self.scales),
             *(Feature(f"{name}_decay_{scale:g}_rank", rank, NAN) for scale in self.ranked),
@@ -193,7 +181,21 @@ class Relation:
                 Feature(f"{name}_days_{days:g}_rank", rank, NAN, needs_order=True)
                 for days in self.days[-1:]
             ),
+            Feature(f"{name}_last", f"{unit} from the newest play", NAN, needs_order=True),
+            Feature(f"{name}_second", f"{unit} from the play before it", NAN, needs_order=True),
+            Feature(f"{name}_third", f"{unit} from the play before that", NAN, needs_order=True),
+            Feature(f"{name}_max", f"greatest {unit}, 0 at least", NAN),
+            Feature(f"{name}_count", "recent plays that speak for it", NAN),
+            Feature(f"{name}_newest", "plays ago, from 0", NAN, needs_order=True),
+            *(Feature(f"{name}_{part}", f"summed {unit}", NAN) for part in self.parts if part),
         )
+
+    def _n_decayed(self) -> int:
+        return len(self.scales) + len(self.ranked) + len(self.days) + bool(self.days)
+
+    def _n_features(self) -> int:
+        parts = len(self.parts) if len(self.parts) > 1 else 0
+        return self._n_decayed() + NEWEST + 3 + parts
 
 
 def _vector_columns(query: RankingQuery, tables: ItemTables) -> Columns:
@@ -311,7 +313,6 @@ RELATIONS = (
         unit="list share",
         scales=(1.0, 3.0, 10.0, 30.0),
         ranked=(3.0, 10.0),
-        days=(30.0, 90.0),
     ),
     Relation(
         "next",
