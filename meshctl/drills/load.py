@@ -17,7 +17,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
@@ -26,6 +26,8 @@ from meshctl.drills.records import GIVEN_UP, OK, Kind, Record, SourceRecord, to_
 from recmesh_client import AsyncRecommendationClient, Recommendation, RecommendError
 
 READY_TIMEOUT_S = 60.0
+DECK = 100
+"""Requests among which those that are meant to fail are shuffled."""
 PAGE_SIZE = 20
 TIMEOUT_S = 0.2
 """What the client allows on the surface "home"."""
@@ -83,6 +85,7 @@ class Load:
         self._records = records
         self._sent = 0
         self._random = random.Random(plan.seed)  # noqa: S311 - which request is short is no secret
+        self._kinds = kinds(plan, self._random)
         self._asking: set[asyncio.Task[None]] = set()
         self.is_stopping = False
 
@@ -118,7 +121,7 @@ class Load:
         return True
 
     async def _ask(self, due_s: float) -> None:
-        kind = self._kind()
+        kind = next(self._kinds)
         seeds = self._plan.slates[self._sent % len(self._plan.slates)]
         given_s = self._short_s() if kind == "short" else self._plan.timeout_s or None
         timeout_s = given_s or TIMEOUT_S
@@ -152,12 +155,18 @@ class Load:
         """Return a time that ends in some part of the work on a request."""
         return self._random.uniform(*SHORT_S)
 
-    def _kind(self) -> Kind:
-        draw = self._random.random()
-        if draw < self._plan.short_share:
-            return "short"
-        is_cancelled = draw < self._plan.short_share + self._plan.cancelled_share
-        return "cancelled" if is_cancelled else "plain"
+
+def kinds(plan: LoadPlan, shuffle_by: random.Random) -> Iterator[Kind]:
+    """Yield what each request is meant to be, without end, each `DECK` of them in the plan's shares.
+
+    Shuffled, not drawn one by one: a few hundred that are drawn may hold half as many as meant.
+    """
+    short, cancelled = round(DECK * plan.short_share), round(DECK * plan.cancelled_share)
+    while True:
+        deck: list[Kind] = ["short"] * short + ["cancelled"] * cancelled
+        deck += ["plain"] * (DECK - len(deck))
+        shuffle_by.shuffle(deck)
+        yield from deck
 
 
 def _record(

@@ -4,7 +4,9 @@ import json
 import os
 import random
 import threading
+from collections import Counter
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from typer.testing import CliRunner
 from meshctl.app import command_line
 from meshctl.drills.child import DrillError, Heartbeats, running_load
 from meshctl.drills.heartbeat import Stalls
-from meshctl.drills.load import LoadPlan
+from meshctl.drills.load import DECK, LoadPlan, kinds
 from meshctl.drills.mesh import pin, with_dynamodb_proxy
 from meshctl.drills.records import RecordFile, SourceRecord, from_line, to_line
 from meshctl.drills.report import Finding, is_failure, print_findings, write_findings
@@ -48,6 +50,17 @@ def test_a_record_file_is_read_along_without_half_lines(tmp_path: Path) -> None:
 
     assert seen == [0, 1, 3]
     assert file.records()[2] == from_line(lines[2])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_deck_of_requests_holds_the_shares_that_are_meant_to_fail(seed: int) -> None:
+    plan = LoadPlan((), (), "", short_share=0.10, cancelled_share=0.05)
+    drawn = kinds(plan, random.Random(seed))  # noqa: S311 - no secret
+
+    decks = [list(islice(drawn, DECK)) for _ in range(3)]
+
+    assert all(Counter(deck) == {"short": 10, "cancelled": 5, "plain": 85} for deck in decks)
+    assert decks[0] != decks[1]
 
 
 def test_a_stall_counts_for_the_requests_that_it_overlaps() -> None:
