@@ -157,7 +157,7 @@ class Load:
 
 
 def kinds(plan: LoadPlan, shuffle_by: random.Random) -> Iterator[Kind]:
-    """Yield what each request is meant to be, without end, each `DECK` of them in the plan's shares.
+    """Yield what each request is meant to be, without end, every `DECK` in the plan's shares.
 
     Shuffled, not drawn one by one: a few hundred that are drawn may hold half as many as meant.
     """

@@ -54,7 +54,7 @@ def test_a_record_file_is_read_along_without_half_lines(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_each_deck_of_requests_holds_the_shares_that_are_meant_to_fail(seed: int) -> None:
-    plan = LoadPlan((), (), "", short_share=0.10, cancelled_share=0.05)
+    plan = LoadPlan(targets=(), slates=(), records="", short_share=0.10, cancelled_share=0.05)
     drawn = kinds(plan, random.Random(seed))  # noqa: S311 - no secret
 
     decks = [list(islice(drawn, DECK)) for _ in range(3)]
