@@ -162,9 +162,13 @@ def kinds(plan: LoadPlan, shuffle_by: random.Random) -> Iterator[Kind]:
     Shuffled, not drawn one by one: a few hundred that are drawn may hold half as many as meant.
     """
     short, cancelled = round(DECK * plan.short_share), round(DECK * plan.cancelled_share)
+    many: dict[Kind, int] = {
+        "short": short,
+        "cancelled": cancelled,
+        "plain": DECK - short - cancelled,
+    }
     while True:
-        deck: list[Kind] = ["short"] * short + ["cancelled"] * cancelled
-        deck += ["plain"] * (DECK - len(deck))
+        deck = [kind for kind in many for _ in range(many[kind])]
         shuffle_by.shuffle(deck)
         yield from deck
 
