@@ -21,7 +21,8 @@ def weights_by_age(ages_s: NDArray[np.float32], days: Sequence[float]) -> NDArra
     """Return exp(-d / days) for plays d days before the newest, float32 [len(days), len(ages_s)].
 
     The newest play of all counts 1, however long ago it is: a listener who comes back after a month
-    is weighed as on the last day, and so is everybody when a log is old.
+    is weighed as on the last day, and so is everybody when a log is old. A seed item is played now:
+    what was played a month before it has faded by that month.
     """
     before = (ages_s - ages_s.min(initial=np.inf)) / np.float32(DAY_S)
     return np.asarray(np.exp(-before / np.array(days, dtype=np.float32)[:, None]))

@@ -60,8 +60,8 @@ def _relation_columns(relation: Relation, query: RankingQuery, tables: ItemTable
         ages_days = (ages_s - ages_s.min()) / np.float32(DAY_S)
         weights += [np.exp(-ages_days / np.float32(days)) for days in relation.days]
     sums = np.stack(weights) @ links
-    decayed = dict(zip(relation.scales, sums, strict=False))
-    aged = sums[len(relation.scales) :]
+    by_plays, aged = np.split(sums, [len(relation.scales)])
+    decayed = dict(zip(relation.scales, by_plays, strict=True))
     unknown = np.full(len(query.rows), np.nan, dtype=np.float32)
     linked = links > 0
     newest = np.where(linked.any(axis=0), linked.argmax(axis=0), np.nan)

@@ -22,6 +22,7 @@ SMALL_PER_S = 40.0
 SLOW_SHARE = 0.02
 SLOWER = 10.0
 OUTAGE_REQUESTS = 200
+"""Enough to use up what second calls were saved up: of fewer, some are still made after them."""
 OUTAGE_S = 5.0
 """No call has so much time."""
 MOST_CALLS = 1.06

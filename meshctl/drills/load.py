@@ -56,9 +56,9 @@ class LoadPlan:
     timeout_s: float = 0.0
     """What callers allow; 0: say nothing and get the surface's own, `TIMEOUT_S`."""
     short_share: float = 0.0
-    """Share of requests with a timeout within `SHORT_S`."""
+    """Share of requests with a timeout within `SHORT_S`, in whole hundredths."""
     cancelled_share: float = 0.0
-    """Share of requests that their caller cancels in the middle."""
+    """Share of requests that their caller cancels in the middle, in whole hundredths."""
     cores: tuple[int, ...] = ()
     """Cores to run on; empty: any."""
     seed: int = 1

@@ -26,13 +26,14 @@ _ID_FAULTS = [
         (f"control character in {column}", f"has_control({column})"),
     )
 ]
+# 0 says "no time" in histories, so the first second of 1970 is none.
 _ORDER_FAULTS: dict[Order, list[tuple[str, str]]] = {
     "time": [
         ("missing timestamp", "timestamp_text IS NULL"),
         ("unreadable timestamp", "timestamp IS NULL AND NOT is_number(timestamp_text)"),
         (
             "timestamp out of range (years 1970 to 2100)",
-            f"timestamp IS NULL OR timestamp NOT BETWEEN 0 AND {YEAR_2101_S - 1}",
+            f"timestamp IS NULL OR timestamp NOT BETWEEN 1 AND {YEAR_2101_S - 1}",
         ),
     ],
     "position": [("missing position", "position_text IS NULL")],

@@ -142,7 +142,7 @@ PAIR_FAULTS: list[tuple[str, Edit, str]] = [
     ("weights", put((-1, 0, 0), -1), "an item that weighs for itself"),
     ("weights", lambda weights: weights[:, :, :-1].copy(), "items with"),
 ]
-"""Of a view of a regression."""
+"""Of a view of pair weights."""
 
 FAULTS: list[tuple[str, Edit, str]] = [
     ("ItemKeys.keys", swap(3, 4), "not strictly increasing"),
@@ -228,7 +228,7 @@ def test_a_wrong_value_is_refused_with_a_file(
         check_arrays(copy, facts)
 
 
-@pytest.mark.parametrize("view", ["Successors", "Companions"])
+@pytest.mark.parametrize("view", ["Successors", "Companions", "Transitions"])
 @pytest.mark.parametrize("count", [0, 2, 4])
 def test_another_number_of_scales_than_features_have_columns_for_is_refused(
     view: str, count: int, copy: Path, facts: BundleFacts

@@ -467,10 +467,15 @@ def test_a_log_without_times_blanks_what_counts_days_and_nothing_else(seed: int)
 
     assert any("_days_" in name for name in feature_names())
     for name in feature_names():
+        left, kept = column(without, name), column(with_times, name)
         if "_days_" in name:
-            assert np.isnan(column(without, name)).all(), name
+            assert np.isnan(left).all(), name
+        elif name.startswith("together_decay_"):
+            # Sums of one product with the days, which may round otherwise, and so may tell ties.
+            if not name.endswith("_rank"):
+                np.testing.assert_allclose(left, kept, rtol=1e-5, atol=1e-7, err_msg=name)
         else:
-            np.testing.assert_array_equal(column(without, name), column(with_times, name), name)
+            np.testing.assert_array_equal(left, kept, name)
 
 
 @SEEDS

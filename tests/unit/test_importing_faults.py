@@ -27,6 +27,7 @@ HEADER = "user_id,item_id,timestamp,value,market"
         ("u,a,2024-02-30,1,SE", "unreadable timestamp"),
         ("u,a,nan,1,SE", "unreadable timestamp"),
         ("u,a,-1,1,SE", "timestamp out of range (years 1970 to 2100)"),
+        ("u,a,0,1,SE", "timestamp out of range (years 1970 to 2100)"),
         ("u,a,1700000000000,1,SE", "timestamp out of range (years 1970 to 2100)"),
         ("u,a,1e300,1,SE", "timestamp out of range (years 1970 to 2100)"),
         ("u,a,1,many,SE", "unreadable value"),

@@ -64,7 +64,8 @@ def compose_history(
 
     `plays` is oldest first, `seed_rows` newest last.
 
-    Seed items are aged 0. A play in the future of `now_s`, as clocks disagree, is aged 0 too.
+    Seed items are played now, so aged 0. A play in the future of `now_s`, as clocks disagree, is
+    aged 0 too.
     """
     rows = np.concatenate((seed_rows[::-1], plays.rows[::-1]))
     n_sent = min(len(rows), MAX_HISTORY_PLAYS)
