@@ -17,7 +17,8 @@ from meshkit.dynamodb import (
     DynamodbError,
 )
 from pipeline.event_log import LogError, read_event_log
-from pipeline.history_load import LOAD_THREADS, HistoryLoad, histories_of_log, load_histories
+from pipeline.histories import histories_of
+from pipeline.history_load import LOAD_THREADS, HistoryLoad, load_histories
 from pipeline.log_directory import LogDirectoryError
 from services.gateway.adapters.dynamodb_history_reader import DynamodbHistoryReader
 from services.gateway.adapters.dynamodb_history_writer import DynamodbHistoryWriter
@@ -103,7 +104,9 @@ def show(
 def _load_log(directory: Path, endpoint: str | None, table: HistoryTable) -> HistoryLoad:
     log = read_event_log(directory)
     writer = DynamodbHistoryWriter.connect(endpoint, table, connections=LOAD_THREADS)
-    return load_histories(histories_of_log(log), log.catalogue.keys, writer, shows_progress=True)
+    return load_histories(
+        histories_of(log.events, log.user_keys), log.catalogue.keys, writer, shows_progress=True
+    )
 
 
 def _reader(endpoint: str | None, table: HistoryTable) -> DynamodbHistoryReader:

@@ -117,8 +117,10 @@ def print_report(console: Console, trained: Trained) -> None:
     else:
         console.print(
             f"[bold]not promoted[/]: {promotion.reason}\n"
-            f"  compare: meshctl bundle diff {trained.bundle.manifest.parent} {version}\n"
-            f"  promote it anyway: meshctl bundle promote {version} --force",
+            f"  compare: meshctl bundle diff {trained.bundle.manifest.parent} {version} "
+            f"--bundles {trained.location}\n"
+            f"  promote it anyway: meshctl bundle promote {version} --force "
+            f"--bundles {trained.location}",
             highlight=False,
             soft_wrap=True,
         )

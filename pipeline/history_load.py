@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from pipeline.event_log import EventLog
 from services.gateway.domain.stored_history import StoredHistory, stored_history
 from signals.bundle import Histories, ItemKeys
 
@@ -44,17 +43,6 @@ class HistoryLoad:
     def users_per_s(self) -> float:
         """Users written a second."""
         return self.users / max(self.seconds, 1e-9)
-
-
-def histories_of_log(log: EventLog) -> Histories:
-    """Return every user's plays, in rows of the log's own catalogue."""
-    users, starts = np.unique(log.events.users, return_index=True)
-    return Histories(
-        user_keys=log.user_keys[users],
-        offsets=np.append(starts, len(log.events)).astype(np.uint64),
-        rows=log.events.rows,
-        times_s=log.events.times_s,
-    )
 
 
 def load_histories(

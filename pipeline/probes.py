@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from meshkit.bundles.manifest import NOT_CONTENT
+from meshkit.bundles.manifest import NOT_CONTENT, sha256_of
 from pipeline.offline_mesh import OfflineMesh, ranking_query
 from services.gateway.domain.values import Rows
 from services.ranker.adapters.forest_model import ForestModel
@@ -85,7 +85,7 @@ def write_probes(directory: Path, facts: Mapping[str, Any]) -> None:
     ]
     unsealed = {FILE, *NOT_CONTENT}
     names = sorted(path.name for path in directory.iterdir() if path.name not in unsealed)
-    seal = _seal(facts, {name: _sha256(directory / name) for name in names})
+    seal = _seal(facts, {name: sha256_of(directory / name) for name in names})
     content = {"format": FORMAT, "probes": probes, "seal": seal}
     (directory / FILE).write_text(_canonical({**content, "sha256": _digest(content)}))
 
@@ -195,8 +195,3 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 def _canonical(content: Mapping[str, Any]) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -78,10 +78,8 @@ class Recipe:
     together_dropout: float = COMPANION_DROPOUT
     """Share of a user's items that the regression behind `together` has to do without: the more,
     the less do items with many listeners say."""
-    hard_negatives: int = 0
-    """Candidates without a play that are kept of each group from the head of merge order."""
     negatives: int = 100
-    """The same, drawn from the rest: memory, not quality, is what more would cost."""
+    """Candidates without a play that are drawn of each group: more cost memory."""
     source_dropout: float = 0.05
     """Share of groups that one source, drawn with the seed, takes no part in, so that the ranker
     knows answers without it."""
@@ -214,7 +212,6 @@ LIMITS: Mapping[str, Limit] = {
     "together_items": _whole(1, 20_000),
     "together_ridge": _number(1, 1e9),
     "together_dropout": _number(0, 0.99),
-    "hard_negatives": _whole(0, 2_000),
     "negatives": _whole(1, 2_000),
     "source_dropout": _number(0, 0.5),
     "leaves": _whole(2, 1_024),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline.columns import distinct, stack
 from pipeline.embed import CONFIDENCE, DIMENSION, REGULARIZATION, embed
 from pipeline.event_log import EventLog, Events
+from pipeline.histories import histories_of
 from pipeline.item_regressions import companions, successors
 from pipeline.recipe import DEFAULT, Recipe
 from pipeline.transitions import neighbour_lists, transitions
@@ -138,7 +139,7 @@ def build_tables(
         transitions=transitions(events, n_items, order=log.order, most=recipe.next_items),
         popularity=Popularity(_most_listeners_first(events, n_items)),
         stats=_stats(events, n_items, as_of_s),
-        histories=_histories(events, log.user_keys),
+        histories=histories_of(events, log.user_keys),
         trends=count_trends(events, catalogue.traits.genres, order=log.order, as_of_s=as_of_s),
     )
 
@@ -209,13 +210,3 @@ def item_places(
 
 def _share(plays: NDArray[np.intp]) -> NDArray[np.float32]:
     return (plays / max(1, int(plays.sum()))).astype(np.float32)
-
-
-def _histories(events: Events, user_keys: NDArray[np.uint64]) -> Histories:
-    users, starts = np.unique(events.users, return_index=True)
-    return Histories(
-        user_keys=user_keys[users],
-        offsets=np.append(starts, len(events)).astype(np.uint64),
-        rows=events.rows,
-        times_s=events.times_s,
-    )

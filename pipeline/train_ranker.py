@@ -85,12 +85,12 @@ def _sample(
 ) -> NDArray[np.intp]:
     """Return the places of every play and of some candidates without one, in list order.
 
-    The first of them, which are hardest to tell from plays, and a sample of the others.
+    Drawn alike from all of them: of a list whose head is kept and whose rest is thinned out, a
+    model learns that a low place is good.
     """
     others = np.flatnonzero(~played)
-    hard, rest = others[: recipe.hard_negatives], others[recipe.hard_negatives :]
-    drawn = random.choice(rest, min(recipe.negatives, len(rest)), replace=False)
-    return np.sort(np.concatenate([np.flatnonzero(played), hard, drawn]))
+    drawn = random.choice(others, min(recipe.negatives, len(others)), replace=False)
+    return np.sort(np.concatenate([np.flatnonzero(played), drawn]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from meshkit.bundles import Bundle, DirectoryStore, FileEntry
 from pipeline.cuts import cut_log
 from pipeline.embed import embed
 from pipeline.event_log import EventLog, Events
+from pipeline.histories import histories_of
 
 # `build_tables` makes all neighbour lists in one piece, which takes 25 GB at a million items.
 from pipeline.item_regressions import companions, successors
@@ -23,7 +24,6 @@ from pipeline.recipe import DEFAULT
 from pipeline.tables import (
     Tables,
     _facts,
-    _histories,
     _most_listeners_first,
     _stats,
 )
@@ -121,7 +121,7 @@ def synthetic_tables(
             transitions=near,
             popularity=Popularity(_most_listeners_first(events, n_items)),
             stats=_stats(events, n_items, as_of_s),
-            histories=_histories(events, log.user_keys),
+            histories=histories_of(events, log.user_keys),
             trends=count_trends(
                 events, log.catalogue.traits.genres, order=log.order, as_of_s=as_of_s
             ),

@@ -1,6 +1,7 @@
 """Composition root of the gateway: the only file that names concrete adapters."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -60,6 +61,8 @@ from services.status import describe
 from signals.bloom import MIN_BYTES
 from signals.bundle import ItemKeys, ItemTexts, ItemTraits, MarketRights, Popularity
 from signals.bundle_facts import BundleFacts
+
+_log = logging.getLogger(__name__)
 
 SERVICE = gateway_pb2.DESCRIPTOR.services_by_name["RecommendationService"].full_name
 LEAF_METHODS = (grpc_source_client.METHOD, grpc_ranker_client.METHOD)
@@ -180,12 +183,23 @@ class Gateway(status_pb2_grpc.StatusServiceServicer):
 
     async def _issue(self, opened: OpenedBundle) -> Edition:
         """Return the edition of a bundle, its channels connected by a few requests."""
+        self._say_what_is_not_asked(opened)
         recommender = self._wire(opened)
         ask = Ask("", 20, "", tuple(opened.texts.item_id(row) for row in range(5)), ())
         with telemetry.process_recorder().silent():
             for _ in range(WARM_REQUESTS):
                 await recommender.recommend(ask, Budget.start(WARM_LIMIT_S, None))
         return Edition(recommender, opened.texts)
+
+    def _say_what_is_not_asked(self, opened: OpenedBundle) -> None:
+        asked = {source.name for source in self._config.sources}
+        if unasked := [name for name in opened.facts.sources if name not in asked]:
+            _log.warning(
+                "bundle %s was trained on sources that %sSOURCES does not name: %s",
+                opened.served.version,
+                PREFIX,
+                ", ".join(unasked),
+            )
 
     async def _withdraw(self, edition: Edition) -> None:
         await self._channels.pop(edition.version).aclose()

@@ -16,7 +16,7 @@ from recmesh.gateway.v1 import gateway_pb2_grpc
 from meshkit.bundles import Bundle
 from signals.bundle import Histories, ItemTexts
 from signals.keys import item_key
-from tests.integration.meshkit_children import DEADLINE_S, wait_until
+from tests.integration.meshkit_children import DEADLINE_S, free_port, wait_until
 from tests.integration.scripted_leaf import (
     ScriptedLeaf,
     Step,
@@ -136,6 +136,26 @@ def statuses(response: pb.RecommendResponse) -> dict[str, str]:
         each.source: common_pb2.SourceStatus.Name(each.status).removeprefix("SOURCE_STATUS_")
         for each in response.coverage.sources
     }
+
+
+def test_sources_of_a_bundle_that_are_not_asked_are_said_in_the_log(
+    small_bundle: Bundle, tmp_path: Path
+) -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    settings = {
+        "RECMESH_SOURCES": f"similar={nobody},mine={nobody}",
+        "RECMESH_RANKER": nobody,
+        "RECMESH_BUNDLES": str(small_bundle.path.parent),
+        "RECMESH_BUNDLE_VERSION": small_bundle.version,
+    }
+    unasked = [name for name in small_bundle.manifest.facts["sources"] if name != "similar"]
+
+    with service(tmp_path, "gateway", **settings) as child:
+        log = child.errors.read_text()
+
+    told = f"{small_bundle.version} was trained on sources that RECMESH_SOURCES does not name:"
+    assert unasked
+    assert re.findall(rf"{told} (.*)", log) == [", ".join(unasked)]
 
 
 def test_a_good_answer_is_the_rankers_order_with_provenance(mesh: Mesh) -> None:

@@ -32,7 +32,6 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "together_items": (1, 20_000),
     "together_ridge": (1, 1e9),
     "together_dropout": (0, 0.99),
-    "hard_negatives": (0, 2_000),
     "negatives": (1, 2_000),
     "source_dropout": (0, 0.5),
     "leaves": (2, 1_024),

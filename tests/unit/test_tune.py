@@ -188,7 +188,6 @@ EVERY_SETTING_CHANGED = Recipe(
     features=("item",),
     cuts=2,
     time_cuts=99,
-    hard_negatives=7,
     negatives=1,
     source_dropout=0.5,
     forest=ForestSettings(
